@@ -1,0 +1,3 @@
+"""aipo-lab: a laboratory for iterative preference optimisation of language models."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,1 @@
+"""Rankers: what scores candidate responses, one file each."""

@@ -1,0 +1,1 @@
+"""The pair trainer: batches, log-probabilities and the optimisation loop."""
