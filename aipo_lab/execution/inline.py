@@ -1,0 +1,148 @@
+"""The `inline` executor: stages run on this machine, side by side in worker processes."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections import deque
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any
+
+from aipo_lab.errors import StageFailed
+from aipo_lab.execution.executor import ProgressSink, StageProgress
+from aipo_lab.execution.worker import encode_node
+from aipo_lab.recipe import ComputeConfig
+from aipo_lab.stages.definition import StageNode
+from aipo_lab.store import Store
+
+LOG_TAIL_LINES = 20
+
+
+def threads_per_stage(compute: ComputeConfig) -> int:
+    """CPU threads of one stage on this machine."""
+    return (os.cpu_count() or 1) if compute.threads == "all" else compute.threads
+
+
+def worker_count(compute: ComputeConfig) -> int:
+    """Stages run side by side on this machine."""
+    if compute.workers == "auto":
+        return max(1, (os.cpu_count() or 1) // threads_per_stage(compute))
+    return compute.workers
+
+
+class InlineExecutor:
+    """A fixed number of worker processes, started when first needed and replaced when one dies."""
+
+    def __init__(self, store: Store, workers: int) -> None:
+        self._store = store
+        self._idle: deque[_WorkerProcess] = deque(_WorkerProcess(store) for _ in range(workers))
+        self._all = tuple(self._idle)
+
+    @property
+    def capacity(self) -> int:
+        """See `Executor.capacity`."""
+        return len(self._all)
+
+    def submit(self, node: StageNode, on_progress: ProgressSink) -> Future[float]:
+        """See `Executor.submit`. At most `capacity` stages may be unfinished."""
+        assert self._idle, "more stages submitted than there are workers"
+        worker = self._idle.popleft()
+        future: Future[float] = Future()
+
+        def run() -> None:
+            try:
+                result = worker.run(node, on_progress)
+            except BaseException as error:
+                self._idle.append(worker)
+                future.set_exception(error)
+            else:
+                self._idle.append(worker)
+                future.set_result(result)
+
+        threading.Thread(target=run, daemon=True).start()
+        return future
+
+    def shutdown(self) -> None:
+        """See `Executor.shutdown`."""
+        for worker in self._all:
+            worker.stop()
+
+
+class _WorkerProcess:
+    """One worker process and the conversation with it."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self.process: subprocess.Popen[str] | None = None
+        self.stopped = False
+
+    def run(self, node: StageNode, on_progress: ProgressSink) -> float:
+        """Run a stage and return its seconds; raises `StageFailed` with the reason."""
+        process = self._running_process(node.runtime.threads)
+        assert process.stdin is not None
+        assert process.stdout is not None
+        try:
+            process.stdin.write(json.dumps(encode_node(node)) + "\n")
+            process.stdin.flush()
+        except BrokenPipeError:
+            raise self._death(process, node) from None
+        for line in process.stdout:
+            answer = json.loads(line)
+            if answer["event"] == "done":
+                return float(answer["duration_s"])
+            if answer["event"] == "failed":
+                raise StageFailed(_failure_text(answer, self.store.log_path(node.stage, node.key)))
+            on_progress(node, _as_progress(answer))
+        raise self._death(process, node)
+
+    def stop(self) -> None:
+        """Kill the process."""
+        self.stopped = True
+        if self.process is not None and self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+
+    def _running_process(self, threads: int) -> subprocess.Popen[str]:
+        if self.process is None or self.process.poll() is not None:
+            environment = os.environ | {"OMP_NUM_THREADS": str(threads), "TOKENIZERS_PARALLELISM": "false"}
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "aipo_lab.execution.worker", str(self.store.root)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+                env=environment,
+                start_new_session=True,  # Ctrl-C reaches the parent only, which then stops its workers
+            )
+        return self.process
+
+    def _death(self, process: subprocess.Popen[str], node: StageNode) -> StageFailed:
+        """Why a worker that said nothing more is gone."""
+        code = process.wait()
+        if self.stopped:
+            return StageFailed("stopped")
+        log = self.store.log_path(node.stage, node.key)
+        cause = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
+        hint = " (out of memory?)" if code == -9 else ""
+        return StageFailed(f"the worker running {node.stage} {cause}{hint}\n{_tail(log)}")
+
+
+def _as_progress(answer: dict[str, Any]) -> StageProgress:
+    if answer["event"] == "waiting":
+        return StageProgress(unit="waiting for another process")
+    return StageProgress(answer["done"], answer["total"], answer["unit"])
+
+
+def _failure_text(answer: dict[str, Any], log: Path) -> str:
+    if not answer["traceback"]:
+        return str(answer["reason"])
+    return f"{answer['reason']}\n{_tail(log)}"
+
+
+def _tail(log: Path) -> str:
+    """The last lines of a log, and where the rest is."""
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.is_file() else []
+    return "\n".join([*lines[-LOG_TAIL_LINES:], f"log: {log}"])

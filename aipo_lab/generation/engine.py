@@ -1,0 +1,57 @@
+"""What an engine is: prompts as token ids in, sampled completions out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from pydantic import Field
+
+from aipo_lab.config import StrictModel
+
+
+class SamplingConfig(StrictModel):
+    """How completions are sampled."""
+
+    temperature: float = Field(
+        1.0, ge=0, le=10, description="softmax temperature; 0 takes the likeliest token"
+    )
+    top_p: float = Field(1.0, gt=0, le=1, description="share of probability mass sampled from (1 = all)")
+    top_k: int = Field(0, ge=0, description="number of likeliest tokens sampled from (0 = all)")
+    max_new_tokens: int = Field(
+        128, ge=1, description="cap on a completion's length in tokens, end token included"
+    )
+
+
+@dataclass(frozen=True)
+class Completion:
+    """One sampled completion. `n_tokens` counts the end token; `finish_reason` is `stop` or `length`."""
+
+    text: str
+    n_tokens: int
+    finish_reason: str
+
+    @property
+    def truncated(self) -> bool:
+        """Whether the cap cut it off."""
+        return self.finish_reason == "length"
+
+
+class Engine(Protocol):
+    """Generates text with one policy."""
+
+    def generate(
+        self,
+        prompts: Sequence[Sequence[int]],
+        n: int,
+        sampling: SamplingConfig,
+        seed: int,
+        stop: Sequence[str] = (),
+    ) -> list[list[Completion]]:
+        """`n` completions for each prompt (token ids, special tokens included).
+
+        A completion ends with the end token or before the first of the `stop` strings. The same
+        arguments give the same completions.
+        """
+        ...

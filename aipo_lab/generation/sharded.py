@@ -1,0 +1,48 @@
+"""Generation in shards: each shard of prompts is a part on disk, so a killed stage loses one shard at most."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from pydantic import Field
+
+from aipo_lab.config import StrictModel
+from aipo_lab.generation.engine import Completion, Engine, SamplingConfig
+from aipo_lab.jsonl import read_jsonl, write_jsonl
+from aipo_lab.seeds import derive_seed
+from aipo_lab.stages.definition import Progress
+
+
+class EngineConfig(StrictModel):
+    """Which engine generates, and in what portions."""
+
+    name: str = Field("transformers", pattern="^transformers$", description="engine: transformers")
+    batch_size: int = Field(512, ge=1, description="completions decoded at once")
+    shard_prompts: int = Field(256, ge=1, description="prompts per part committed to disk")
+    dtype: str = Field("float32", pattern="^(float32|bfloat16|float16)$", description="weights in generation")
+
+
+def generate_in_shards(
+    engine: Engine,
+    prompts: Sequence[Sequence[int]],
+    n: int,
+    sampling: SamplingConfig,
+    seed: int,
+    shard_prompts: int,
+    parts: Path,
+    progress: Progress,
+) -> list[list[Completion]]:
+    """`n` completions per prompt, as `Engine.generate`; shards found in `parts` are not generated again."""
+    completions: list[list[Completion]] = []
+    for index, start in enumerate(range(0, len(prompts), shard_prompts)):
+        progress(start, len(prompts), "prompts")
+        shard = parts / f"shard-{index:05d}.jsonl"
+        if not shard.is_file():
+            made = engine.generate(
+                prompts[start : start + shard_prompts], n, sampling, derive_seed(seed, "shard", index)
+            )
+            write_jsonl(shard, ({"completions": [vars(one) for one in row]} for row in made))
+        completions += [[Completion(**one) for one in row["completions"]] for row in read_jsonl(shard)]
+    progress(len(prompts), len(prompts), "prompts")
+    return completions

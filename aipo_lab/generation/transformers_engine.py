@@ -1,0 +1,133 @@
+"""The `transformers` engine: sampling with `generate`, on any device transformers runs on.
+
+Rows are decoded in segments; between two segments the finished ones leave the batch, so that a few long
+completions do not make every other row pay for padding until the cap.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from aipo_lab.generation.engine import Completion, SamplingConfig
+from aipo_lab.models import Policy
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+SEGMENT_TOKENS = 16
+
+
+@dataclass
+class _Row:
+    """One completion in the making."""
+
+    position: int
+    prompt: Sequence[int]
+    tokens: list[int] = field(default_factory=list)
+    done: Completion | None = None
+
+
+class TransformersEngine:
+    """Samples from a policy in this process."""
+
+    def __init__(self, policy: Policy, batch_size: int) -> None:
+        self.policy = policy
+        self.batch_size = batch_size
+
+    def generate(
+        self,
+        prompts: Sequence[Sequence[int]],
+        n: int,
+        sampling: SamplingConfig,
+        seed: int,
+        stop: Sequence[str] = (),
+    ) -> list[list[Completion]]:
+        """See `Engine.generate`."""
+        import torch
+
+        rows = [_Row(i, prompt) for i, prompt in enumerate(prompts) for _ in range(n)]
+        by_length = sorted(rows, key=lambda row: len(row.prompt))
+        with torch.random.fork_rng(), torch.inference_mode():
+            torch.manual_seed(seed)
+            for start in range(0, len(by_length), self.batch_size):
+                self._complete(by_length[start : start + self.batch_size], sampling, stop)
+        completions: list[list[Completion]] = [[] for _ in prompts]
+        for row in rows:
+            assert row.done is not None
+            completions[row.position].append(row.done)
+        return completions
+
+    def _complete(self, rows: list[_Row], sampling: SamplingConfig, stop: Sequence[str]) -> None:
+        """Finish every row of a batch, segment by segment."""
+        input_ids, mask = self._pad([row.prompt for row in rows])
+        cache = None
+        while rows:
+            done_tokens = len(rows[0].tokens)
+            n_new = min(SEGMENT_TOKENS, sampling.max_new_tokens - done_tokens)
+            output = self.policy.model.generate(
+                input_ids=input_ids,
+                attention_mask=mask,
+                past_key_values=cache,
+                generation_config=self._generation_config(sampling, n_new),
+            )
+            new_tokens = output.sequences[:, input_ids.shape[1] :].tolist()
+            at_cap = done_tokens + n_new >= sampling.max_new_tokens
+            for row, tokens in zip(rows, new_tokens, strict=True):
+                self._extend(row, tokens, stop, at_cap)
+            kept = [index for index, row in enumerate(rows) if row.done is None]
+            rows = [rows[index] for index in kept]
+            if rows:
+                input_ids, mask, cache = _keep(kept, output, mask)
+
+    def _generation_config(self, sampling: SamplingConfig, n_new: int) -> Any:
+        from transformers import GenerationConfig
+
+        greedy = sampling.temperature == 0
+        return GenerationConfig(
+            max_new_tokens=n_new,
+            do_sample=not greedy,
+            temperature=None if greedy else sampling.temperature,
+            top_p=None if greedy else sampling.top_p,
+            top_k=None if greedy else sampling.top_k,
+            eos_token_id=sorted(self.policy.end_token_ids),
+            pad_token_id=self.policy.pad_token_id,
+            return_dict_in_generate=True,
+        )
+
+    def _extend(self, row: _Row, tokens: list[int], stop: Sequence[str], at_cap: bool) -> None:
+        """Add a segment's tokens to a row and decide whether it is finished."""
+        ends = [i for i, token in enumerate(tokens) if token in self.policy.end_token_ids]
+        row.tokens += tokens[: ends[0]] if ends else tokens
+        text = self.policy.tokenizer.decode(row.tokens, skip_special_tokens=True)
+        cuts = [place for string in stop if (place := text.find(string)) >= 0]
+        if cuts:
+            row.done = Completion(text[: min(cuts)], len(row.tokens), "stop")
+        elif ends:
+            row.done = Completion(text, len(row.tokens) + 1, "stop")
+        elif at_cap:
+            row.done = Completion(text, len(row.tokens), "length")
+
+    def _pad(self, prompts: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
+        """Left-pad prompts: ids and mask of shape (rows, longest prompt)."""
+        import torch
+
+        width = max(map(len, prompts))
+        ids = [[self.policy.pad_token_id] * (width - len(prompt)) + list(prompt) for prompt in prompts]
+        mask = [[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts]
+        device = self.policy.model.device
+        return torch.tensor(ids, device=device), torch.tensor(mask, device=device)
+
+
+def _keep(kept: list[int], output: Any, mask: Tensor) -> tuple[Tensor, Tensor, Any]:
+    """The sequences, mask and key-value cache of the rows `kept` of a batch."""
+    import torch
+
+    index = torch.tensor(kept, device=mask.device)
+    sequences = output.sequences[index]
+    cache = output.past_key_values
+    if len(kept) < len(mask):
+        cache.batch_select_indices(index)
+    new = mask.new_ones(len(kept), sequences.shape[1] - mask.shape[1])
+    return sequences, torch.cat([mask[index], new], dim=1), cache

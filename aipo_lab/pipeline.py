@@ -1,0 +1,162 @@
+"""Algorithm 1 of the paper as a graph: a recipe becomes the stages of every iteration, named by their keys.
+
+Nothing runs here. Keys follow from configurations alone, so what two trials have in common is one node.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from aipo_lab.benchmarks.embedded import EmbeddedBenchmarkSettings
+from aipo_lab.config import StrictModel
+from aipo_lab.model_sources import BaseModel
+from aipo_lab.recipe import Recipe
+from aipo_lab.seeds import derive_seed
+from aipo_lab.stages.definition import Runtime, StageNode, get_stage
+from aipo_lab.store import ArtifactRequest
+
+
+@dataclass(frozen=True)
+class Iteration:
+    """The nodes of one iteration t, by what they make; `answers` and `scores` by benchmark.
+
+    `policy` is theta_t. The last entry of a trial has only the policy and its evaluation.
+    """
+
+    t: int
+    policy: StageNode
+    answers: Mapping[str, StageNode]
+    scores: Mapping[str, StageNode]
+    steps: Mapping[str, StageNode] = field(default_factory=dict)
+
+    def nodes(self) -> list[StageNode]:
+        """All nodes of the iteration, inputs before what needs them."""
+        return [self.policy, *self.answers.values(), *self.scores.values(), *self.steps.values()]
+
+
+@dataclass(frozen=True)
+class TrialGraph:
+    """Everything one trial needs: iterations 0 to T."""
+
+    iterations: tuple[Iteration, ...]
+
+    def nodes(self) -> dict[str, StageNode]:
+        """Distinct nodes by reference, inputs before what needs them."""
+        return {node.reference: node for iteration in self.iterations for node in iteration.nodes()}
+
+
+class GraphBuilder:
+    """Builds the graph of one recipe on a given base model."""
+
+    def __init__(self, recipe: Recipe, base_model: BaseModel, runtime: Runtime) -> None:
+        self.recipe = recipe
+        self.base_model = base_model
+        self.runtime = runtime
+
+    def build(self) -> TrialGraph:
+        """The trial's graph."""
+        base = self._node(
+            "base", self.base_model.config(self.recipe), {}, self.base_model.runtime(self.runtime)
+        )
+        base_answers = self._answers(base)
+        iterations = []
+        policy = base
+        for t in range(self.recipe.iterations):
+            steps = self._steps(t, policy)
+            iterations.append(self._iteration(t, policy, base_answers, steps))
+            policy = steps["train"]
+        iterations.append(self._iteration(self.recipe.iterations, policy, base_answers, {}))
+        return TrialGraph(tuple(iterations))
+
+    def _iteration(
+        self, t: int, policy: StageNode, base_answers: Mapping[str, StageNode], steps: Mapping[str, StageNode]
+    ) -> Iteration:
+        answers = self._answers(policy)
+        scores = {
+            name: self._score(name, settings, answers[name], base_answers[name])
+            for name, settings in self.recipe.benchmarks.chosen().items()
+        }
+        return Iteration(t, policy, answers, scores, steps)
+
+    def _steps(self, t: int, policy: StageNode) -> dict[str, StageNode]:
+        """The stages that lead from theta_t to theta_{t+1}."""
+        recipe = self.recipe
+        world, engine = recipe.world.model_dump(), recipe.engine.model_dump()
+        inputs = {"policy": policy}
+        prompts = self._stage(
+            "instruct", recipe.instruct, inputs, seed=self._seed(t, "instruct"), world=world, engine=engine
+        )
+        responses = self._stage(
+            "respond",
+            recipe.respond,
+            inputs | {"prompts": prompts},
+            seed=self._seed(t, "respond"),
+            engine=engine,
+        )
+        ranking = self._stage(
+            "rank", recipe.rank, {"responses": responses}, seed=self._seed(t, "rank"), world=world
+        )
+        pairs = self._stage("pair", recipe.pair, {"ranking": ranking})
+        made = {"instruct": prompts, "respond": responses, "rank": ranking, "pair": pairs}
+        inputs |= {"pairs": pairs}
+        objective = recipe.objective.at(t)
+        if not recipe.objective.definition.reference_free:
+            limits = recipe.train.model_dump(
+                include={"max_prompt_tokens", "max_response_tokens", "micro_batch_tokens"}
+            )
+            made["reference"] = self._node("reference", limits, inputs)
+            inputs |= {"reference": made["reference"]}
+        made["train"] = self._stage(
+            "train", recipe.train, inputs, seed=self._seed(t, "train"), objective=objective.model_dump()
+        )
+        return made
+
+    def _answers(self, policy: StageNode) -> dict[str, StageNode]:
+        """Answers are sampled with the same seed at every iteration, so that iterations compare."""
+        return {
+            name: self._node(
+                "answer",
+                {
+                    "benchmark": name,
+                    "world": self.recipe.world.model_dump(),
+                    "n_prompts": settings.n_prompts,
+                    "sampling": settings.sampling.model_dump(),
+                    "seed": derive_seed(self.recipe.seed, "answer", name),
+                    "engine": self.recipe.engine.model_dump(),
+                },
+                {"policy": policy},
+            )
+            for name, settings in self.recipe.benchmarks.chosen().items()
+        }
+
+    def _score(
+        self, name: str, settings: EmbeddedBenchmarkSettings, answers: StageNode, baseline: StageNode
+    ) -> StageNode:
+        bias = settings.judge_length_bias
+        config = {
+            "benchmark": name,
+            "world": self.recipe.world.model_dump(),
+            "length_bias": self.recipe.rank.length_bias if bias is None else bias,
+        }
+        return self._node("judge", config, {"answers": answers, "baseline": baseline})
+
+    def _seed(self, t: int, stage: str) -> int:
+        return derive_seed(self.recipe.seed, t, stage)
+
+    def _stage(
+        self, stage: str, settings: StrictModel, inputs: Mapping[str, StageNode], **more: Any
+    ) -> StageNode:
+        return self._node(stage, {**settings.model_dump(mode="json"), **more}, inputs)
+
+    def _node(
+        self,
+        stage: str,
+        config: Mapping[str, Any],
+        inputs: Mapping[str, StageNode],
+        runtime: Runtime | None = None,
+    ) -> StageNode:
+        references = {name: node.reference for name, node in inputs.items()}
+        request = ArtifactRequest(stage, get_stage(stage).version, config, references)
+        return StageNode(request, runtime or self.runtime)

@@ -1,0 +1,59 @@
+"""Stage `answer`: a policy's answers to a benchmark's prompts.
+
+Output `answers.jsonl`: `id`, `prompt`, `text`, `tokens`, `finish_reason`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import Field
+
+from aipo_lab.chat import encode_prompt, user_message
+from aipo_lab.config import StrictModel
+from aipo_lab.generation.engine import SamplingConfig
+from aipo_lab.generation.sharded import EngineConfig, generate_in_shards
+from aipo_lab.generation.transformers_engine import TransformersEngine
+from aipo_lab.jsonl import write_jsonl
+from aipo_lab.models import POLICIES
+from aipo_lab.stages.definition import StageContext, stage
+from aipo_lab.stages.respond import response_row
+from aipo_lab.worlds import WorldConfig, get_world
+
+
+class AnswerConfig(StrictModel):
+    """All that determines the answers besides the policy."""
+
+    benchmark: str = Field(description="benchmark whose prompts are answered")
+    world: WorldConfig = Field(description="world the prompts come from")
+    n_prompts: int = Field(ge=1, description="prompts answered")
+    sampling: SamplingConfig = Field(description="how answers are sampled")
+    seed: int = Field(description="seed of sampling, the same at every iteration")
+    engine: EngineConfig = Field(description="generation engine")
+
+
+@stage("answer", version=1, config=AnswerConfig)
+def answer(context: StageContext[AnswerConfig]) -> Mapping[str, Any]:
+    """Write `answers.jsonl`."""
+    config = context.config
+    policy = POLICIES.get(context.inputs["policy"].file("model"), context.runtime.device, config.engine.dtype)
+    prompts = get_world(config.world.name, config.world.seed).benchmark_prompts(config.n_prompts)
+    made = generate_in_shards(
+        TransformersEngine(policy, config.engine.batch_size),
+        [encode_prompt(policy.tokenizer, user_message(prompt)) for prompt in prompts],
+        1,
+        config.sampling,
+        config.seed,
+        config.engine.shard_prompts,
+        context.parts,
+        context.progress,
+    )
+    write_jsonl(
+        context.folder / "answers.jsonl",
+        (
+            {"id": f"{i:06d}", "prompt": prompt, **response_row(completions[0])}
+            for i, (prompt, completions) in enumerate(zip(prompts, made, strict=True))
+        ),
+    )
+    return {"answers": len(made), "tokens": sum(row[0].n_tokens for row in made)}

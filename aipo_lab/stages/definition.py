@@ -1,0 +1,123 @@
+"""What a stage is: a name, a version, a config class and a function; and how one is found and run."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+from pydantic import Field
+
+from aipo_lab.config import StrictModel
+from aipo_lab.store import Artifact, ArtifactRequest, Store, parts_folder
+
+STAGE_NAMES = ("base", "instruct", "respond", "rank", "pair", "reference", "train", "answer", "judge")
+
+Progress = Callable[[int, int, str], None]
+"""Called with (done, total, unit) while a stage works."""
+
+Config = TypeVar("Config", bound=StrictModel)
+
+
+class Runtime(StrictModel):
+    """How a stage computes, as opposed to what: not part of its key."""
+
+    threads: int = Field(1, ge=1, description="CPU threads of the process that runs the stage")
+    device: str = Field("cpu", description="torch device: cpu, cuda, cuda:1, …")
+    model_folder: str | None = Field(None, description="where the base model's folder is on this machine")
+
+
+@dataclass(frozen=True)
+class StageContext(Generic[Config]):
+    """What a stage function is given. It writes its files into `folder` and returns a summary."""
+
+    config: Config
+    inputs: Mapping[str, Artifact]
+    folder: Path
+    final_folder: Path
+    runtime: Runtime
+    progress: Progress
+
+    @property
+    def parts(self) -> Path:
+        """Files written here survive a kill and are there when the stage runs again."""
+        return parts_folder(self.folder)
+
+
+@dataclass(frozen=True)
+class StageDefinition:
+    """A registered stage."""
+
+    name: str
+    version: int
+    config: type[StrictModel]
+    run: Callable[[StageContext[Any]], Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class StageNode:
+    """One stage of a graph: what it is made from and how it computes."""
+
+    request: ArtifactRequest
+    runtime: Runtime = field(default_factory=Runtime)
+
+    @property
+    def stage(self) -> str:
+        """The stage's name."""
+        return self.request.stage
+
+    @property
+    def key(self) -> str:
+        """The key of the artifact it makes."""
+        return self.request.key
+
+    @property
+    def reference(self) -> str:
+        """`<stage>/<key>`, as other nodes name it among their inputs."""
+        return f"{self.stage}/{self.key}"
+
+
+_DEFINITIONS: dict[str, StageDefinition] = {}
+
+Run = TypeVar("Run", bound=Callable[[StageContext[Any]], Mapping[str, Any]])
+
+
+def stage(name: str, *, version: int, config: type[StrictModel]) -> Callable[[Run], Run]:
+    """Register a stage function. Raise `version` whenever the same config and inputs give other bytes."""
+
+    def register(run: Run) -> Run:
+        _DEFINITIONS[name] = StageDefinition(name, version, config, run)
+        return run
+
+    return register
+
+
+def get_stage(name: str) -> StageDefinition:
+    """The stage called `name`; imports its module on first use."""
+    assert name in STAGE_NAMES, name
+    if name not in _DEFINITIONS:
+        importlib.import_module(f"aipo_lab.stages.{name}")
+    return _DEFINITIONS[name]
+
+
+def run_stage(
+    node: StageNode, store: Store, progress: Progress, on_wait: Callable[[], None] = lambda: None
+) -> Artifact:
+    """Make the node's artifact in this process (or find it made). Its inputs must be in the store."""
+    definition = get_stage(node.stage)
+    inputs = {name: store.get(*reference.split("/")) for name, reference in node.request.inputs.items()}
+
+    def build(folder: Path) -> Mapping[str, Any]:
+        context = StageContext(
+            config=definition.config.model_validate(node.request.config),
+            inputs=inputs,
+            folder=folder,
+            final_folder=store.path(node.stage, node.key),
+            runtime=node.runtime,
+            progress=progress,
+        )
+        return definition.run(context)
+
+    return store.make(node.request, build, on_wait)

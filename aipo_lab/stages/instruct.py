@@ -1,0 +1,122 @@
+"""Stage `instruct`: the policy writes new instructions from few-shot examples of the prompt pool.
+
+Output `prompts.jsonl`: `id`, `prompt`, `source` (`self_instruct` or `pool`).
+"""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from pydantic import Field
+
+from aipo_lab.config import StrictModel
+from aipo_lab.errors import StageFailed
+from aipo_lab.generation.engine import Completion, SamplingConfig
+from aipo_lab.generation.sharded import EngineConfig
+from aipo_lab.generation.transformers_engine import TransformersEngine
+from aipo_lab.jsonl import read_jsonl, write_jsonl
+from aipo_lab.models import POLICIES, Policy
+from aipo_lab.seeds import derive_seed
+from aipo_lab.self_instruct import InstructionFilter, few_shot_prompt, split_instructions, stop_strings
+from aipo_lab.stages.definition import StageContext, stage
+from aipo_lab.worlds import WorldConfig, get_world
+
+
+class InstructSettings(StrictModel):
+    """What a recipe says about the instruct stage."""
+
+    source: Literal["self_instruct", "pool"] = Field(
+        "self_instruct", description="self_instruct: the policy writes new prompts; pool: prompts of the pool"
+    )
+    n_prompts: int = Field(256, ge=1, description="P, prompts wanted per iteration")
+    n_examples: int = Field(8, ge=1, le=50, description="few-shot instructions shown, drawn from the pool")
+    n_per_completion: int = Field(1, ge=1, le=10, description="instructions taken from one completion")
+    min_tokens: int = Field(4, ge=1, description="shortest instruction kept, in the policy's tokens")
+    max_tokens: int = Field(512, ge=1, description="longest instruction kept, in the policy's tokens")
+    max_rounds: int = Field(6, ge=1, description="rounds of generation before the stage settles for fewer")
+    sampling: SamplingConfig = Field(
+        default_factory=lambda: SamplingConfig(temperature=0.5, top_p=0.9, top_k=50, max_new_tokens=1024),
+        description="how instructions are sampled",
+    )
+
+
+class InstructConfig(InstructSettings):
+    """All that determines the prompts besides the policy."""
+
+    seed: int = Field(description="seed of the examples drawn and of sampling")
+    world: WorldConfig = Field(description="world whose pool is drawn from and whose grammar filters")
+    engine: EngineConfig = Field(description="generation engine")
+
+
+@stage("instruct", version=1, config=InstructConfig)
+def instruct(context: StageContext[InstructConfig]) -> Mapping[str, Any]:
+    """Write `prompts.jsonl`; the summary counts what was generated, kept and dropped, by reason."""
+    config = context.config
+    world = get_world(config.world.name, config.world.seed)
+    if config.source == "pool":
+        prompts = random.Random(config.seed).sample(world.pool(), min(config.n_prompts, len(world.pool())))
+        counts: Counter[str] = Counter(kept=len(prompts))
+    else:
+        prompts, counts = _self_instruct(context, world.pool(), world.is_instruction)
+    if not prompts:
+        raise StageFailed(f"no instruction was left of {counts.total()} generated: {_reasons(counts)}")
+    write_jsonl(
+        context.folder / "prompts.jsonl",
+        ({"id": f"{i:06d}", "prompt": text, "source": config.source} for i, text in enumerate(prompts)),
+    )
+    return {"prompts": len(prompts), "wanted": config.n_prompts, "counts": dict(sorted(counts.items()))}
+
+
+def _reasons(counts: Counter[str]) -> str:
+    return ", ".join(f"{reason} {count}" for reason, count in counts.most_common()) or "none generated"
+
+
+def _self_instruct(
+    context: StageContext[InstructConfig], pool: list[str], is_instruction: Any
+) -> tuple[list[str], Counter[str]]:
+    config = context.config
+    policy = POLICIES.get(context.inputs["policy"].file("model"), context.runtime.device, config.engine.dtype)
+    keeper = InstructionFilter(
+        lambda text: len(policy.tokenizer(text, add_special_tokens=False)["input_ids"]),
+        config.min_tokens,
+        config.max_tokens,
+        is_instruction,
+        known=pool,
+    )
+    prompts: list[str] = []
+    for number in range(config.max_rounds):
+        missing = config.n_prompts - len(prompts)
+        if missing <= 0:
+            break
+        share_kept = max(len(prompts), 1) / max(keeper.counts.total(), 1) if number else 1.0
+        n_completions = round(1.1 * missing / share_kept / config.n_per_completion) + 1
+        texts = _round_of_completions(context, policy, pool, number, min(n_completions, 4 * config.n_prompts))
+        found = [item for text in texts for item in split_instructions(text, config.n_per_completion)]
+        prompts += [instruction for instruction in found if keeper.keep(instruction)]
+        keeper.counts["empty"] += sum(not split_instructions(text, 1) for text in texts)
+        context.progress(min(len(prompts), config.n_prompts), config.n_prompts, "prompts")
+    return prompts[: config.n_prompts], keeper.counts
+
+
+def _round_of_completions(
+    context: StageContext[InstructConfig], policy: Policy, pool: list[str], number: int, n: int
+) -> list[str]:
+    """One round's completions, from the part on disk if an earlier attempt committed it."""
+    config = context.config
+    part = context.parts / f"round-{number:03d}.jsonl"
+    if not part.is_file():
+        draw = random.Random(derive_seed(config.seed, "examples", number))
+        texts = [few_shot_prompt(draw.sample(pool, min(config.n_examples, len(pool)))) for _ in range(n)]
+        engine = TransformersEngine(policy, config.engine.batch_size)
+        completions = engine.generate(
+            policy.tokenizer(texts)["input_ids"],
+            1,
+            config.sampling,
+            derive_seed(config.seed, "sampling", number),
+            stop=stop_strings(config.n_examples, config.n_per_completion),
+        )
+        write_jsonl(part, (vars(row[0]) for row in completions))
+    return [Completion(**row).text for row in read_jsonl(part)]

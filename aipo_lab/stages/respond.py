@@ -1,0 +1,93 @@
+"""Stage `respond`: N sampled candidates for every prompt.
+
+Output `responses.jsonl`: `id`, `prompt`, `responses` [{`text`, `tokens`, `finish_reason`}].
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import Field
+
+from aipo_lab.chat import encode_prompt, user_message
+from aipo_lab.config import StrictModel
+from aipo_lab.errors import StageFailed
+from aipo_lab.generation.engine import Completion, SamplingConfig
+from aipo_lab.generation.sharded import EngineConfig, generate_in_shards
+from aipo_lab.generation.transformers_engine import TransformersEngine
+from aipo_lab.jsonl import read_jsonl, write_jsonl
+from aipo_lab.models import POLICIES
+from aipo_lab.stages.definition import StageContext, stage
+
+
+class RespondSettings(StrictModel):
+    """What a recipe says about the respond stage."""
+
+    n_candidates: int = Field(5, ge=2, le=64, description="N, candidates per prompt")
+    max_prompt_tokens: int = Field(
+        512, ge=1, description="prompts longer than this many tokens (with template) are left out and counted"
+    )
+    sampling: SamplingConfig = Field(
+        default_factory=lambda: SamplingConfig(temperature=0.4, top_k=50, max_new_tokens=2048),
+        description="how candidates are sampled",
+    )
+
+
+class RespondConfig(RespondSettings):
+    """All that determines the candidates besides the policy and the prompts."""
+
+    seed: int = Field(description="seed of sampling")
+    engine: EngineConfig = Field(description="generation engine")
+
+
+@stage("respond", version=1, config=RespondConfig)
+def respond(context: StageContext[RespondConfig]) -> Mapping[str, Any]:
+    """Write `responses.jsonl`; the summary counts prompts left out, tokens and truncated candidates."""
+    config = context.config
+    policy = POLICIES.get(context.inputs["policy"].file("model"), context.runtime.device, config.engine.dtype)
+    rows = read_jsonl(context.inputs["prompts"].file("prompts.jsonl"))
+    encoded = [encode_prompt(policy.tokenizer, user_message(row["prompt"])) for row in rows]
+    kept = [i for i, tokens in enumerate(encoded) if len(tokens) <= config.max_prompt_tokens]
+    if not kept:
+        raise StageFailed(
+            f"all {len(rows)} prompts are longer than max_prompt_tokens = {config.max_prompt_tokens}"
+        )
+    candidates = generate_in_shards(
+        TransformersEngine(policy, config.engine.batch_size),
+        [encoded[i] for i in kept],
+        config.n_candidates,
+        config.sampling,
+        config.seed,
+        config.engine.shard_prompts,
+        context.parts,
+        context.progress,
+    )
+    write_jsonl(
+        context.folder / "responses.jsonl",
+        (
+            {
+                "id": rows[i]["id"],
+                "prompt": rows[i]["prompt"],
+                "responses": [response_row(one) for one in made],
+            }
+            for i, made in zip(kept, candidates, strict=True)
+        ),
+    )
+    everything = [one for made in candidates for one in made]
+    return {
+        "prompts": len(kept),
+        "prompts_too_long": len(rows) - len(kept),
+        "responses": len(everything),
+        "tokens": sum(one.n_tokens for one in everything),
+        "truncated": sum(one.truncated for one in everything),
+    }
+
+
+def response_row(completion: Completion) -> dict[str, Any]:
+    """A completion as the data files hold it."""
+    return {
+        "text": completion.text,
+        "tokens": completion.n_tokens,
+        "finish_reason": completion.finish_reason,
+    }
