@@ -114,9 +114,7 @@ def parse_override(text: str) -> tuple[str, Any]:
     """Parse `a.b=value` of `--set`; the value is YAML (`1`, `0.5`, `[1, 2]`, `text`)."""
     dotted, separator, value = text.partition("=")
     if not separator or not dotted.strip() or "" in dotted.strip().split("."):
-        raise UserError(
-            f"--set {text!r} is not of the form section.key=value, e.g. --set train.batch_size=32"
-        )
+        raise UserError(f"--set {text!r} is not of the form section.key=value, e.g. --set train.batch_size=32")
     try:
         return dotted.strip(), yaml.safe_load(value)
     except yaml.YAMLError as error:

@@ -95,9 +95,7 @@ def fingerprint_folder(folder: Path) -> str:
     header, the first or the last mebibyte in practice.
     """
     digest = hashlib.sha256()
-    for path in sorted(
-        path for path in folder.iterdir() if path.suffix in (".json", ".safetensors", ".jinja")
-    ):
+    for path in sorted(path for path in folder.iterdir() if path.suffix in (".json", ".safetensors", ".jinja")):
         size_bytes = path.stat().st_size
         digest.update(f"{path.name}/{size_bytes}/".encode())
         with path.open("rb") as stream:

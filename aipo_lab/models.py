@@ -88,7 +88,5 @@ def load_policy(folder: Path, device: str, dtype: str) -> Policy:
     from transformers.utils import logging as transformers_logging
 
     transformers_logging.disable_progress_bar()
-    model = AutoModelForCausalLM.from_pretrained(
-        str(folder), dtype=getattr(torch, dtype), use_safetensors=True
-    )
+    model = AutoModelForCausalLM.from_pretrained(str(folder), dtype=getattr(torch, dtype), use_safetensors=True)
     return Policy(model.to(device).eval(), load_tokenizer(folder))

@@ -58,9 +58,7 @@ class ObjectiveDefinition:
 REGISTRY: dict[str, ObjectiveDefinition] = {}
 
 
-def register(
-    name: str, *, reference_free: bool = False, **hyperparameters: Hyperparameter
-) -> Callable[[Loss], Loss]:
+def register(name: str, *, reference_free: bool = False, **hyperparameters: Hyperparameter) -> Callable[[Loss], Loss]:
     """Register a loss function under `name`; its hyperparameters are its keyword-only arguments."""
 
     def add(loss: Loss) -> Loss:

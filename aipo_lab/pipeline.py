@@ -57,9 +57,7 @@ class GraphBuilder:
 
     def build(self) -> TrialGraph:
         """The trial's graph."""
-        base = self._node(
-            "base", self.base_model.config(self.recipe), {}, self.base_model.runtime(self.runtime)
-        )
+        base = self._node("base", self.base_model.config(self.recipe), {}, self.base_model.runtime(self.runtime))
         base_answers = self._answers(base)
         iterations = []
         policy = base
@@ -95,17 +93,13 @@ class GraphBuilder:
             seed=self._seed(t, "respond"),
             engine=engine,
         )
-        ranking = self._stage(
-            "rank", recipe.rank, {"responses": responses}, seed=self._seed(t, "rank"), world=world
-        )
+        ranking = self._stage("rank", recipe.rank, {"responses": responses}, seed=self._seed(t, "rank"), world=world)
         pairs = self._stage("pair", recipe.pair, {"ranking": ranking})
         made = {"instruct": prompts, "respond": responses, "rank": ranking, "pair": pairs}
         inputs |= {"pairs": pairs}
         objective = recipe.objective.at(t)
         if not recipe.objective.definition.reference_free:
-            limits = recipe.train.model_dump(
-                include={"max_prompt_tokens", "max_response_tokens", "micro_batch_tokens"}
-            )
+            limits = recipe.train.model_dump(include={"max_prompt_tokens", "max_response_tokens", "micro_batch_tokens"})
             made["reference"] = self._node("reference", limits, inputs)
             inputs |= {"reference": made["reference"]}
         made["train"] = self._stage(
@@ -145,9 +139,7 @@ class GraphBuilder:
     def _seed(self, t: int, stage: str) -> int:
         return derive_seed(self.recipe.seed, t, stage)
 
-    def _stage(
-        self, stage: str, settings: StrictModel, inputs: Mapping[str, StageNode], **more: Any
-    ) -> StageNode:
+    def _stage(self, stage: str, settings: StrictModel, inputs: Mapping[str, StageNode], **more: Any) -> StageNode:
         return self._node(stage, {**settings.model_dump(mode="json"), **more}, inputs)
 
     def _node(

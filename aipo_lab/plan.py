@@ -41,10 +41,11 @@ class StagePlan:
 
 @dataclass(frozen=True)
 class SweepGraph:
-    """The trials' graphs of a sweep, by trial name, and the recipes they come from."""
+    """The trials' graphs of a sweep, by trial name, the recipes and the base models they come from."""
 
     trials: Mapping[str, TrialGraph]
     recipes: Mapping[str, Recipe]
+    base_models: Mapping[str, BaseModel]
 
     @cached_property
     def nodes(self) -> dict[str, StageNode]:
@@ -75,7 +76,7 @@ def build_graph(sweep: Sweep, base_models: Mapping[str, BaseModel] | None = None
         compute = trial.recipe.compute
         runtime = Runtime(threads=threads_per_stage(compute), device=compute.device)
         graphs[trial.name] = GraphBuilder(trial.recipe, models[source], runtime).build()
-    return SweepGraph(graphs, {trial.name: trial.recipe for trial in sweep.trials})
+    return SweepGraph(graphs, {trial.name: trial.recipe for trial in sweep.trials}, models)
 
 
 def plan_stages(graph: SweepGraph, store: Store) -> list[StagePlan]:

@@ -34,21 +34,17 @@ class ObjectiveConfig(StrictModel):
 
     name: str = Field("dpo", description="objective: see aipo_lab.objectives")
     beta: Schedule | None = Field(None, description="strength of the preference term, > 0")
-    alpha: Schedule | None = Field(
-        None, description="weight of the agreement term (of the NLL term in dpo_nll)"
-    )
+    alpha: Schedule | None = Field(None, description="weight of the agreement term (of the NLL term in dpo_nll)")
     gamma: Schedule | None = Field(None, description="target margin of simpo")
     lambda_: Schedule | None = Field(None, alias="lambda", description="weight of the NLL term of aipo")
-    label_smoothing: Schedule | None = Field(
-        None, description="assumed share of flipped preferences, 0 to 0.5"
-    )
+    label_smoothing: Schedule | None = Field(None, description="assumed share of flipped preferences, 0 to 0.5")
 
     @field_validator("beta", "alpha", "gamma", "lambda_", "label_smoothing", mode="before")
     @classmethod
     def _number_or_schedule(cls, value: object) -> object:
         values = value if isinstance(value, list) else [value]
         if value is None or (values and all(_is_number(one) for one in values)):
-            return [float(one) for one in values] if isinstance(value, list) else value
+            return value
         raise ValueError("must be a number, or a list with one number per iteration")
 
     @model_validator(mode="after")
@@ -76,12 +72,8 @@ class ObjectiveConfig(StrictModel):
 
     def at(self, iteration: int) -> ObjectiveSettings:
         """The objective with all hyperparameters at iteration t = 0, 1, …"""
-        chosen = {
-            key: value[iteration] if isinstance(value, list) else value for key, value in self.given().items()
-        }
-        return ObjectiveSettings(
-            name=self.name, hyperparameters=get_objective(self.name, **chosen).hyperparameters
-        )
+        chosen = {key: value[iteration] if isinstance(value, list) else value for key, value in self.given().items()}
+        return ObjectiveSettings(name=self.name, hyperparameters=get_objective(self.name, **chosen).hyperparameters)
 
 
 def _is_number(value: object) -> bool:
@@ -102,9 +94,7 @@ class ModelConfig(StrictModel):
 class BenchmarksConfig(StrictModel):
     """The benchmarks every iteration is evaluated on; at least one."""
 
-    micro: EmbeddedBenchmarkSettings | None = Field(
-        None, description="embedded: questions of the micro world"
-    )
+    micro: EmbeddedBenchmarkSettings | None = Field(None, description="embedded: questions of the micro world")
     constraints: EmbeddedBenchmarkSettings | None = Field(
         None, description="embedded: instructions with checkable constraints"
     )
@@ -139,9 +129,7 @@ class Recipe(StrictModel):
     seed: int = Field(0, ge=0, description="seed all random numbers derive from")
     iterations: int = Field(3, ge=1, le=100, description="T, iterations of the loop")
     model: ModelConfig = Field(default_factory=ModelConfig, description="the base model")
-    world: WorldConfig = Field(
-        default_factory=WorldConfig, description="the prompt pool and the truth about it"
-    )
+    world: WorldConfig = Field(default_factory=WorldConfig, description="the prompt pool and the truth about it")
     engine: EngineConfig = Field(default_factory=EngineConfig, description="what generates text")
     instruct: InstructSettings = Field(default_factory=InstructSettings, description="new prompts")
     respond: RespondSettings = Field(default_factory=RespondSettings, description="candidates")
@@ -186,9 +174,7 @@ class Recipe(StrictModel):
 def profile_names() -> list[str]:
     """The profiles shipped with the package."""
     folder = resources.files("aipo_lab") / "profiles"
-    return sorted(
-        entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml")
-    )
+    return sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml"))
 
 
 def profile_values(name: str) -> dict[str, Any]:

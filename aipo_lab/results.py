@@ -42,9 +42,7 @@ class ResultRow:
 def write_results(path: Path, rows: list[ResultRow]) -> None:
     """Write `results.csv`: fixed columns, then swept recipe keys, then metric columns in sorted order."""
     metrics = sorted({name for row in rows for name in row.metrics})
-    swept = sorted(
-        {name for row in rows for name in row.hyperparameters} - set(HYPERPARAMETER_COLUMNS)
-    )
+    swept = sorted({name for row in rows for name in row.hyperparameters} - set(HYPERPARAMETER_COLUMNS))
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow([*FIXED_COLUMNS, *swept, *metrics])

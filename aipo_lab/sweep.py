@@ -63,9 +63,7 @@ class Trial:
             if yaml_name != "label_smoothing" or any(one[name] for one in settings):
                 shown[yaml_name] = values[0] if len(set(values)) == 1 else f"[{', '.join(values)}]"
         varied = {key: value for key, value in self.settings.items() if "." in key}
-        return shown | {
-            key: f"{value:g}" if _is_float(value) else str(value) for key, value in varied.items()
-        }
+        return shown | {key: f"{value:g}" if _is_float(value) else str(value) for key, value in varied.items()}
 
 
 @dataclass(frozen=True)
@@ -116,9 +114,7 @@ def single_run(recipe_or_profile: str, overrides: Sequence[tuple[str, Any]] = ()
     return Sweep(name, recipe.profile, "top_left", values, (trial,), source=recipe_or_profile)
 
 
-def build_trials(
-    base: Mapping[str, Any], points: Sequence[Mapping[str, Any]], source: str
-) -> tuple[Trial, ...]:
+def build_trials(base: Mapping[str, Any], points: Sequence[Mapping[str, Any]], source: str) -> tuple[Trial, ...]:
     """One trial per point; problems of all of them are reported together, each once."""
     trials: list[Trial] = []
     problems: dict[str, None] = {}
@@ -132,9 +128,7 @@ def build_trials(
         raise UserError.from_problems(f"{source} is not valid:", problems)
     repeated = [name for name, count in Counter(trial.name for trial in trials).items() if count > 1]
     if repeated:
-        raise UserError(
-            f"{source}: the space holds {', '.join(repeated)} more than once; remove the repetition"
-        )
+        raise UserError(f"{source}: the space holds {', '.join(repeated)} more than once; remove the repetition")
     return tuple(trials)
 
 
@@ -144,9 +138,7 @@ def trial_name(point: Mapping[str, Any]) -> str:
     for key, value in point.items():
         if key != "objective":
             short = ABBREVIATIONS.get(key, f"{key.rsplit('.', 1)[-1]}=")
-            parts.append(
-                short + "_".join(_value_text(one) for one in (value if isinstance(value, list) else [value]))
-            )
+            parts.append(short + "_".join(_value_text(one) for one in (value if isinstance(value, list) else [value])))
     return "-".join(parts)
 
 
@@ -178,18 +170,14 @@ def _check_space(spec: SweepSpec, overridden: Sequence[str], path: Path) -> None
         place = f"space entry {number}"
         name = entry.get("objective")
         if name is None:
-            problems.append(
-                f"{place}: required key 'objective' is missing; valid: {', '.join(objective_names())}"
-            )
+            problems.append(f"{place}: required key 'objective' is missing; valid: {', '.join(objective_names())}")
         elif name not in objective_names():
             problems.append(f"{place}: unknown objective {name!r}; {suggest(str(name), objective_names())}")
         else:
             problems += [f"{place}: {problem}" for problem in _entry_problems(entry)]
         swept = {dotted for dotted, _ in _overrides(entry)}
         problems += [
-            f"{place}: {key} is set by --set and swept here; drop one of the two"
-            for key in overridden
-            if key in swept
+            f"{place}: {key} is set by --set and swept here; drop one of the two" for key in overridden if key in swept
         ]
     if problems:
         raise UserError.from_problems(f"sweep file {path} is not valid:", problems)

@@ -47,9 +47,7 @@ def judge(
 ) -> tuple[dict[str, Estimate], list[dict[str, Any]]]:
     """Scores by metric name, and one judgment per answer. Rows are those of `answers.jsonl`."""
     world = get_world(config.world.name, config.world.seed)
-    judgments = [
-        _judge_one(ours, theirs, world, config) for ours, theirs in zip(answers, baseline, strict=True)
-    ]
+    judgments = [_judge_one(ours, theirs, world, config) for ours, theirs in zip(answers, baseline, strict=True)]
     return _scores(answers, baseline, judgments), judgments
 
 

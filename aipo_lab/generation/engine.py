@@ -14,14 +14,10 @@ from aipo_lab.config import StrictModel
 class SamplingConfig(StrictModel):
     """How completions are sampled."""
 
-    temperature: float = Field(
-        1.0, ge=0, le=10, description="softmax temperature; 0 takes the likeliest token"
-    )
+    temperature: float = Field(1.0, ge=0, le=10, description="softmax temperature; 0 takes the likeliest token")
     top_p: float = Field(1.0, gt=0, le=1, description="share of probability mass sampled from (1 = all)")
     top_k: int = Field(0, ge=0, description="number of likeliest tokens sampled from (0 = all)")
-    max_new_tokens: int = Field(
-        128, ge=1, description="cap on a completion's length in tokens, end token included"
-    )
+    max_new_tokens: int = Field(128, ge=1, description="cap on a completion's length in tokens, end token included")
 
 
 @dataclass(frozen=True)

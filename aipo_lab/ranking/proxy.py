@@ -30,15 +30,11 @@ def biased_quality(quality: float, n_tokens: int, length_bias: float) -> float:
     return quality + length_bias * n_tokens / LENGTH_UNIT_TOKENS
 
 
-def proxy_scores(
-    row: Mapping[str, Any], world: World, settings: ProxyRankerSettings, seed: int
-) -> list[float]:
+def proxy_scores(row: Mapping[str, Any], world: World, settings: ProxyRankerSettings, seed: int) -> list[float]:
     """Scores of one row of `responses.jsonl`. The noise depends on the seed and the row's id only."""
     noise = random.Random(derive_seed(seed, row["id"]))
     return [
-        biased_quality(
-            world.quality(row["prompt"], response["text"]), response["tokens"], settings.length_bias
-        )
+        biased_quality(world.quality(row["prompt"], response["text"]), response["tokens"], settings.length_bias)
         + noise.gauss(0.0, settings.noise_sd)
         for response in row["responses"]
     ]

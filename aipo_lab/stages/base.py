@@ -19,9 +19,7 @@ from aipo_lab.worlds.micro.base_model import MicroBaseConfig
 class BaseConfig(StrictModel):
     """What the base model is: exactly one of the two is set."""
 
-    micro: MicroBaseConfig | None = Field(
-        None, description="train the micro world's policy with these settings"
-    )
+    micro: MicroBaseConfig | None = Field(None, description="train the micro world's policy with these settings")
     fingerprint: str | None = Field(None, description="content hash of the model folder to link to")
 
 

@@ -26,9 +26,7 @@ class PairSettings(StrictModel):
     max_response_tokens: int = Field(
         2048, ge=1, description="pairs with a response longer than this many tokens are dropped and counted"
     )
-    drop_truncated: bool = Field(
-        True, description="drop pairs in which a response ran into the generation cap"
-    )
+    drop_truncated: bool = Field(True, description="drop pairs in which a response ran into the generation cap")
     drop_urls: bool = Field(True, description="drop pairs whose chosen response contains http:// or https://")
 
 

@@ -33,9 +33,7 @@ def reference(context: StageContext[ReferenceConfig]) -> Mapping[str, Any]:
     config = context.config
     policy = POLICIES.get(context.inputs["policy"].file("model"), context.runtime.device, "float32")
     pairs, _ = load_pairs(context, policy, config.max_prompt_tokens, config.max_response_tokens)
-    logps = all_pair_logps(
-        policy.model, pairs, policy.pad_token_id, config.micro_batch_tokens, context.progress
-    )
+    logps = all_pair_logps(policy.model, pairs, policy.pad_token_id, config.micro_batch_tokens, context.progress)
     write_jsonl(
         context.folder / "reference.jsonl",
         (

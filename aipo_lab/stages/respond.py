@@ -50,9 +50,7 @@ def respond(context: StageContext[RespondConfig]) -> Mapping[str, Any]:
     encoded = [encode_prompt(policy.tokenizer, user_message(row["prompt"])) for row in rows]
     kept = [i for i, tokens in enumerate(encoded) if len(tokens) <= config.max_prompt_tokens]
     if not kept:
-        raise StageFailed(
-            f"all {len(rows)} prompts are longer than max_prompt_tokens = {config.max_prompt_tokens}"
-        )
+        raise StageFailed(f"all {len(rows)} prompts are longer than max_prompt_tokens = {config.max_prompt_tokens}")
     candidates = generate_in_shards(
         TransformersEngine(policy, config.engine.batch_size),
         [encoded[i] for i in kept],

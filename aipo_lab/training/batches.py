@@ -42,9 +42,7 @@ def encode_pairs(
     """Encode rows of `pairs.jsonl`; a pair past a limit is left out and counted, never cut short."""
     pairs, excluded = [], Counter[str]()
     for row in rows:
-        pair = EncodedPair(
-            row["id"], encode_prompt(tokenizer, row["prompt"]), *_encode_responses(row, tokenizer)
-        )
+        pair = EncodedPair(row["id"], encode_prompt(tokenizer, row["prompt"]), *_encode_responses(row, tokenizer))
         if len(pair.prompt) > max_prompt_tokens:
             excluded["prompt_too_long"] += 1
         elif max(len(pair.chosen), len(pair.rejected)) > max_response_tokens:
@@ -58,9 +56,7 @@ def encode_pairs(
 
 def _encode_responses(row: Mapping[str, Any], tokenizer: Any) -> list[list[int]]:
     return [
-        encode_response(
-            tokenizer, row[role][0]["content"], ended=row.get(f"{role}_finish_reason", "stop") == "stop"
-        )
+        encode_response(tokenizer, row[role][0]["content"], ended=row.get(f"{role}_finish_reason", "stop") == "stop")
         for role in ("chosen", "rejected")
     ]
 
@@ -133,17 +129,10 @@ def collate(pairs: Sequence[EncodedPair], pad_token_id: int, device: str) -> Pai
         n_prompt, n_chosen, n_rejected = len(pair.prompt), len(pair.chosen), len(pair.rejected)
         n_padding = width - pair.n_tokens
         ids.append(pair.prompt + pair.chosen + pair.rejected + [pad_token_id] * n_padding)
-        positions.append(
-            [*range(n_prompt), *range(n_prompt, n_prompt + n_chosen)]
-            + [*range(n_prompt, n_prompt + n_rejected), *([0] * n_padding)]
-        )
-        segments.append(
-            [PROMPT] * n_prompt + [CHOSEN] * n_chosen + [REJECTED] * n_rejected + [PADDING] * n_padding
-        )
+        positions.append([*range(n_prompt + n_chosen), *range(n_prompt, n_prompt + n_rejected), *([0] * n_padding)])
+        segments.append([PROMPT] * n_prompt + [CHOSEN] * n_chosen + [REJECTED] * n_rejected + [PADDING] * n_padding)
         start = row * width
-        for which, (first, response) in enumerate(
-            ((n_prompt, pair.chosen), (n_prompt + n_chosen, pair.rejected))
-        ):
+        for which, (first, response) in enumerate(((n_prompt, pair.chosen), (n_prompt + n_chosen, pair.rejected))):
             # The first token of either response is predicted by the last token of the shared prompt.
             sources += [start + n_prompt - 1, *range(start + first, start + first + len(response) - 1)]
             targets += response

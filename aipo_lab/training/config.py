@@ -14,19 +14,13 @@ class TrainSettings(StrictModel):
     """What a recipe says about training. Defaults are the paper's (section 3)."""
 
     learning_rate: float = Field(5e-7, gt=0, description="peak learning rate of AdamW")
-    warmup_ratio: float = Field(
-        0.1, ge=0, lt=1, description="share of steps with linear warm-up, then cosine to 0"
-    )
+    warmup_ratio: float = Field(0.1, ge=0, lt=1, description="share of steps with linear warm-up, then cosine to 0")
     batch_size: int = Field(256, ge=1, description="pairs per optimiser step")
     epochs: int = Field(1, ge=1, le=100, description="passes over the pairs of an iteration")
     weight_decay: float = Field(0.0, ge=0, le=1, description="decoupled weight decay of AdamW")
     max_gradient_norm: float = Field(1.0, gt=0, description="gradients are clipped to this norm")
-    max_prompt_tokens: int = Field(
-        512, ge=1, description="pairs with a longer prompt are left out and counted"
-    )
-    max_response_tokens: int = Field(
-        2048, ge=1, description="pairs with a longer response are left out and counted"
-    )
+    max_prompt_tokens: int = Field(512, ge=1, description="pairs with a longer prompt are left out and counted")
+    max_response_tokens: int = Field(2048, ge=1, description="pairs with a longer response are left out and counted")
     micro_batch_tokens: int = Field(8192, ge=1, description="tokens computed at once, padding included")
 
 

@@ -43,7 +43,7 @@ def token_logps(model: Any, hidden: Tensor, targets: Tensor) -> Tensor:
 
     vocabulary = model.get_output_embeddings().weight.shape[0]
     chunk_tokens = max(1, CHUNK_LOGITS // vocabulary)
-    chunks = zip(hidden.split(chunk_tokens), targets.split(chunk_tokens), strict=True)
+    chunks = zip(torch.split(hidden, chunk_tokens), torch.split(targets, chunk_tokens), strict=True)
     if len(targets) <= chunk_tokens and vocabulary <= 4096:  # small enough to keep for the backward pass
         return _chunk_logps(model, hidden, targets)
     return torch.cat([checkpoint(_chunk_logps, model, *chunk, use_reentrant=False) for chunk in chunks])
@@ -55,7 +55,7 @@ def _chunk_logps(model: Any, hidden: Tensor, targets: Tensor) -> Tensor:
     return chosen
 
 
-def _scale(logits: Tensor, config: Any) -> Tensor:
+def _scale(logits: Any, config: Any) -> Any:
     """What some architectures do to logits after the output embedding (Gemma 2, Cohere, Granite)."""
     import torch
 

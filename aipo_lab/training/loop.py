@@ -53,9 +53,13 @@ def train_on_pairs(
     optimizer = torch.optim.AdamW(
         policy.model.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True
     )
-    scheduler = get_cosine_schedule_with_warmup(
-        optimizer, math.ceil(settings.warmup_ratio * len(batches)), len(batches)
-    )
+    warmup_steps = math.ceil(settings.warmup_ratio * len(batches))
+    if warmup_steps >= len(batches):
+        raise StageFailed(
+            f"{len(pairs)} pairs make {len(batches)} optimiser steps and all of them are warm-up from a learning "
+            "rate of 0, so nothing would be learnt; lower train.batch_size or train.warmup_ratio, or use more pairs"
+        )
+    scheduler = get_cosine_schedule_with_warmup(optimizer, warmup_steps, len(batches))
     curve = []
     for step, indices in enumerate(batches, start=1):
         record = StepRecord(len(indices))
@@ -101,7 +105,7 @@ def _accumulate(
             f"the {objective.name} loss is not finite for pairs {', '.join(bad[:5])}; lower train.learning_rate"
         )
     (weights,) = torch.autograd.grad(losses.sum(), rejected, retain_graph=True)
-    (losses.sum() / record.n_pairs).backward()
+    torch.autograd.backward(losses.sum() / record.n_pairs)
     _record(record, objective, losses, logps, reference, lengths, weights)
 
 
@@ -131,9 +135,7 @@ def _record(
     record.add("reward_rejected", rewards[:, 1])
     record.add("reward_margin", rewards[:, 0] - rewards[:, 1])
     record.add("reward_accuracy", (rewards[:, 0] > rewards[:, 1]).to(losses.dtype))
-    record.add(
-        "gradient_weight", rejected_gradients / beta * (lengths[:, 1] if objective.reference_free else 1)
-    )
+    record.add("gradient_weight", rejected_gradients / beta * (lengths[:, 1] if objective.reference_free else 1))
     record.add("logps_chosen", logps[:, 0])
     record.add("logps_rejected", logps[:, 1])
     record.add("length_chosen_tokens", lengths[:, 0])

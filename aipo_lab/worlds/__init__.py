@@ -4,11 +4,21 @@ from __future__ import annotations
 
 import importlib
 from functools import lru_cache
-from typing import Protocol
+from typing import Literal, Protocol
 
+from pydantic import Field
+
+from aipo_lab.config import StrictModel
 from aipo_lab.errors import UserError
 
 WORLD_NAMES = ("micro", "constraints")
+
+
+class WorldConfig(StrictModel):
+    """Which world checks instructions and answers."""
+
+    name: Literal["micro", "constraints"] = Field("micro", description="world: micro or constraints")
+    seed: int = Field(0, ge=0, description="seed the world's knowledge is drawn from")
 
 
 class World(Protocol):

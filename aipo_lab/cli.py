@@ -1,0 +1,191 @@
+"""The command line: parse, call, print. Everything heavy is imported by the command that needs it."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from aipo_lab import __version__
+from aipo_lab.errors import MissingDependency, UserError
+
+if TYPE_CHECKING:
+    from aipo_lab.sweep import Sweep
+
+EXIT_FAILED_TRIALS = 1
+EXIT_USER_ERROR = 2
+EXIT_INTERRUPTED = 130
+RUNS = Path("runs")
+DEFAULT_STORE = RUNS / "store"
+
+settings_option = click.option(
+    "--set",
+    "overrides",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Change one setting of the recipe, e.g. --set train.batch_size=16. Repeatable.",
+)
+store_option = click.option(
+    "--store",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=DEFAULT_STORE,
+    show_default=True,
+    help="Folder of the artifacts, shared by sweeps.",
+)
+out_option = click.option("--out", type=click.Path(path_type=Path), help="Output folder.  [default: runs/<name>]")
+profile_option = click.option("--profile", help="Profile to use instead of the sweep file's.")
+executor_option = click.option(
+    "--executor", type=click.Choice(["inline"]), default="inline", show_default=True, help="Where stages run."
+)
+sweep_argument = click.argument("file", type=click.Path(path_type=Path))
+folder_argument = click.argument("folder", type=click.Path(path_type=Path), required=False)
+
+
+class _Group(click.Group):
+    """Turns the errors a person can act on into messages and exit codes."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except (UserError, MissingDependency) as error:
+            click.echo(f"error: {error}", err=True)
+            ctx.exit(EXIT_USER_ERROR)
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="aipo-lab")
+def main() -> None:
+    """A laboratory for iterative preference optimisation of language models."""
+
+
+@main.command()
+@sweep_argument
+@profile_option
+@settings_option
+@executor_option
+@out_option
+@store_option
+def sweep(
+    file: Path, profile: str | None, overrides: tuple[str, ...], executor: str, out: Path | None, store: Path
+) -> None:
+    """Run every trial of a sweep FILE, evaluate each iteration, log and draw. Run it again to resume."""
+    from aipo_lab.config import parse_override
+    from aipo_lab.sweep import load_sweep
+
+    _run(load_sweep(file, profile, [parse_override(text) for text in overrides]), out, store, executor)
+
+
+@main.command()
+@click.argument("recipe_or_profile")
+@settings_option
+@executor_option
+@out_option
+@store_option
+def run(recipe_or_profile: str, overrides: tuple[str, ...], executor: str, out: Path | None, store: Path) -> None:
+    """Run one trial: a profile (micro, laptop) or a recipe file."""
+    from aipo_lab.config import parse_override
+    from aipo_lab.sweep import single_run
+
+    _run(single_run(recipe_or_profile, [parse_override(text) for text in overrides]), out, store, executor)
+
+
+@main.command()
+@sweep_argument
+@profile_option
+@settings_option
+@store_option
+def plan(file: Path, profile: str | None, overrides: tuple[str, ...], store: Path) -> None:
+    """Show what a sweep FILE would do: trials, stages shared and stored, tokens, time."""
+    from aipo_lab.config import parse_override
+    from aipo_lab.sweep import load_sweep
+    from aipo_lab.views import show_plan
+
+    show_plan(load_sweep(file, profile, [parse_override(text) for text in overrides]), store)
+
+
+@main.command()
+@folder_argument
+def status(folder: Path | None) -> None:
+    """Show the progress and results of a sweep's output FOLDER (default: the newest in runs/)."""
+    from aipo_lab.views import show_status
+
+    sys.exit(EXIT_FAILED_TRIALS if show_status(_folder(folder)) else 0)
+
+
+@main.command()
+@folder_argument
+def report(folder: Path | None) -> None:
+    """Rebuild results.csv, figures and the HTML report of a sweep's output FOLDER from the store."""
+    from aipo_lab.study import Study
+    from aipo_lab.sweep_folder import SweepFolder
+
+    study = Study.reopen(SweepFolder(_folder(folder)))
+    click.echo(f"report: {study.draw_report(study.write_results())}")
+
+
+@main.command()
+@folder_argument
+@click.option("--port", type=click.IntRange(1, 65535), default=5000, show_default=True, help="Port on 127.0.0.1.")
+def ui(folder: Path | None, port: int) -> None:
+    """Open the MLflow UI on the database of a sweep's output FOLDER."""
+    from aipo_lab.views import serve_ui
+
+    serve_ui(_folder(folder), port)
+
+
+@main.command()
+@store_option
+def doctor(store: Path) -> None:
+    """Check what works on this machine."""
+    from aipo_lab.doctor import examine, show
+
+    sys.exit(0 if show(examine(store)) else EXIT_FAILED_TRIALS)
+
+
+@main.group()
+def assets() -> None:
+    """Data files and models with pinned hashes."""
+
+
+@assets.command("list")
+def assets_list() -> None:
+    """List the assets and where they are."""
+    from aipo_lab.views import show_assets
+
+    show_assets()
+
+
+@assets.command("fetch")
+@click.argument("name")
+def assets_fetch(name: str) -> None:
+    """Obtain the asset NAME and check its hash."""
+    from aipo_lab.assets import fetch
+
+    click.echo(f"{name}: {fetch(name, lambda text: click.echo(f'  {text}'))}")
+
+
+def _run(sweep: Sweep, out: Path | None, store: Path, executor: str) -> None:
+    from aipo_lab.views import run_sweep
+
+    outcome = run_sweep(sweep, out or RUNS / sweep.name, store, executor, resume_command=_command_line())
+    if outcome.interrupted:
+        sys.exit(EXIT_INTERRUPTED)
+    sys.exit(EXIT_FAILED_TRIALS if outcome.failures else 0)
+
+
+def _command_line() -> str:
+    import shlex
+
+    return shlex.join(["aipo-lab", *sys.argv[1:]])
+
+
+def _folder(folder: Path | None) -> Path:
+    """The given output folder, or the one a sweep last wrote to."""
+    if folder is not None:
+        return folder
+    found = sorted(RUNS.glob("*/sweep.yaml"), key=lambda path: path.stat().st_mtime)
+    if not found:
+        raise UserError("there is no sweep in runs/; run one, or give the output folder of one")
+    return found[-1].parent

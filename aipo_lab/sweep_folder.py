@@ -1,0 +1,152 @@
+"""The output folder of a sweep: its file names, its resolved configuration, and what is known of its progress."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from aipo_lab.errors import UserError
+from aipo_lab.jsonl import read_json, write_json, write_text_atomically
+from aipo_lab.model_sources import BaseModel
+from aipo_lab.store import package_versions
+from aipo_lab.sweep import Sweep, build_trials
+
+
+@dataclass
+class SweepSummary:
+    """Progress of a sweep over all its sessions.
+
+    `reused`: stage runs that were in the store before the first session, by stage. `failures`: reason by
+    trial. `duration_s`: seconds spent in sessions that computed something.
+    """
+
+    sweep_id: str
+    reused: dict[str, int]
+    duration_s: float = 0.0
+    failures: dict[str, str] = field(default_factory=dict)
+    finished: bool = False
+
+
+class SweepFolder:
+    """All paths below the output folder of a sweep."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.configuration = path / "sweep.yaml"
+        self.results = path / "results.csv"
+        self.summary = path / "summary.json"
+        self.figures = path / "figures"
+        self.report = path / "report.html"
+        self.tracking_database = path / "mlflow.db"
+
+    def prepare(self) -> None:
+        """Create the folder; raises `UserError` if it cannot be written to."""
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            probe = self.path / f".probe-{os.getpid()}"
+            probe.touch()
+            probe.unlink()
+        except OSError as error:
+            raise UserError(
+                f"cannot write to the output folder {self.path}: {error.strerror}; choose another with --out"
+            ) from None
+
+    def save_sweep(self, sweep: Sweep, base_models: Mapping[str, BaseModel], store_root: Path) -> None:
+        """Write the resolved sweep with versions and commit, before any work starts."""
+        values = {
+            "name": sweep.name,
+            "profile": sweep.profile,
+            "description": sweep.description,
+            "select": sweep.select,
+            "source": sweep.source,
+            "store": str(store_root),
+            "models": {
+                source: {
+                    "folder": str(model.folder) if model.folder else None,
+                    "fingerprint": model.fingerprint,
+                }
+                for source, model in base_models.items()
+            },
+            "versions": package_versions(),
+            "commit": git_commit(),
+            "saved_at": datetime.now(UTC).isoformat(timespec="seconds"),
+            "recipe": dict(sweep.base_values),
+            "trials": [{"name": trial.name, "settings": dict(trial.settings)} for trial in sweep.trials],
+        }
+        header = "# Written by aipo-lab: the sweep as it runs, with everything resolved.\n"
+        write_text_atomically(
+            self.configuration,
+            header + yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=110),
+        )
+
+    def load_sweep(self) -> tuple[Sweep, dict[str, BaseModel], Path]:
+        """The saved sweep, its base models and the root of its store.
+
+        Raises `UserError` if the folder holds no sweep.
+        """
+        if not self.configuration.is_file():
+            raise UserError(
+                f"{self.path} holds no sweep (no sweep.yaml); give the output folder of a sweep, "
+                "for example runs/table6"
+            )
+        values = yaml.safe_load(self.configuration.read_text(encoding="utf-8"))
+        points = [trial["settings"] or _own_point(values) for trial in values["trials"]]
+        trials = build_trials(values["recipe"], points, str(self.configuration))
+        sweep = Sweep(
+            name=values["name"],
+            profile=values["profile"],
+            select=values["select"],
+            base_values=values["recipe"],
+            trials=trials,
+            description=values["description"],
+            source=values["source"],
+        )
+        models = {
+            source: BaseModel(Path(model["folder"]) if model["folder"] else None, model["fingerprint"])
+            for source, model in values["models"].items()
+        }
+        return sweep, models, Path(values["store"])
+
+    def load_summary(self) -> SweepSummary | None:
+        """What earlier sessions left, or None."""
+        return SweepSummary(**read_json(self.summary)) if self.summary.is_file() else None
+
+    def save_summary(self, summary: SweepSummary) -> None:
+        """Write the summary."""
+        write_json(self.summary, asdict(summary))
+
+
+def _own_point(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The point of a single run: what its recipe already says."""
+    return {"objective": values["recipe"]["objective"]["name"]}
+
+
+def sweep_id(sweep: Sweep) -> str:
+    """A digest of what the sweep runs: equal ids mean equal trials."""
+    content = [sweep.name, [[trial.name, trial.recipe.resolved()] for trial in sweep.trials]]
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def git_commit() -> str | None:
+    """The commit of the aipo-lab checkout this runs from, marked if it has changes; None outside one."""
+    here = Path(__file__).parent
+    try:
+        described = subprocess.run(
+            ["git", "describe", "--always", "--dirty", "--abbrev=40"],
+            cwd=here,
+            capture_output=True,
+            text=True,
+            timeout=10,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return described.stdout.strip() or None

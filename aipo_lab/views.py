@@ -1,0 +1,213 @@
+"""What the commands show: the plan, the run with its final table, the status, and the MLflow UI."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NoReturn
+
+from rich.console import Console
+from rich.table import Table
+
+from aipo_lab.benchmarks.metrics import BENCHMARK_METRICS
+from aipo_lab.display import SweepDisplay, TimeEstimate, format_duration, plan_table
+from aipo_lab.errors import UserError
+from aipo_lab.execution import make_executor
+from aipo_lab.plan import build_graph, estimate_duration_s, plan_stages, sweep_workers
+from aipo_lab.results import ResultRow
+from aipo_lab.store import Store
+from aipo_lab.study import Study
+from aipo_lab.sweep import Sweep
+from aipo_lab.sweep_folder import SweepFolder
+from aipo_lab.tracking import BackgroundTracker, SafeTracker
+
+
+@dataclass
+class RunOutcome:
+    """How a run ended."""
+
+    failures: dict[str, str] = field(default_factory=dict)
+    interrupted: bool = False
+
+
+def run_sweep(sweep: Sweep, out: Path, store_root: Path, executor: str, resume_command: str) -> RunOutcome:
+    """Run a sweep with live progress; prints the final table and where everything is."""
+    from aipo_lab.mlflow_tracking import MLflowTracker
+
+    console = Console()
+    folder, store = SweepFolder(out), Store(store_root)
+    safe = SafeTracker(MLflowTracker(out))
+    study = Study.open(sweep, store, folder, BackgroundTracker(safe))
+    plans, workers = study.plan(), sweep_workers(sweep)
+    _announce(console, study)
+    display = SweepDisplay(console, study.graph, plans, TimeEstimate(study.graph, store, workers))
+    previous = signal.signal(signal.SIGTERM, _raise_interrupt)
+    try:
+        with display:
+            rows = study.run(lambda: make_executor(executor, store, workers), display)
+    except KeyboardInterrupt:
+        study.tracker.finish([], "stopped")
+        console.print(f"\nstopped; nothing finished is lost. Resume with:\n  {resume_command}", soft_wrap=True)
+        return RunOutcome(study.failures, interrupted=True)
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+    report = study.draw_report(rows)
+    study.tracker.finish([folder.figures, report, folder.results], "failed" if study.failures else "complete")
+    _conclude(console, study, rows)
+    for warning in safe.warnings:
+        console.print(f"[yellow]warning:[/yellow] {warning}", soft_wrap=True)
+    return RunOutcome(study.failures)
+
+
+def _raise_interrupt(*_: Any) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+def _announce(console: Console, study: Study) -> None:
+    plans = study.plan()
+    needed, stored = sum(p.distinct for p in plans), sum(p.stored for p in plans)
+    console.print(
+        f"[bold]{study.sweep.name}[/bold]: {len(study.sweep.trials)} trials of profile {study.sweep.profile}, "
+        f"{sum(p.unshared for p in plans)} stage runs of which sharing leaves {needed}; {stored} already stored",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+def _conclude(console: Console, study: Study, rows: list[ResultRow]) -> None:
+    """The final table, failures, and where everything is."""
+    for benchmark, chosen in study.selections(rows).items():
+        console.print(best_table(benchmark, [selection.best for selection in chosen.values()]))
+    n_failed = len(study.failures)
+    console.print(
+        f"{len(study.sweep.trials) - n_failed} of {len(study.sweep.trials)} trials complete"
+        + (f", [red]{n_failed} failed[/red]" if n_failed else "")
+        + f"; computing took {format_duration(study.summary.duration_s)}",
+        highlight=False,
+    )
+    for trial, reason in study.failures.items():
+        console.print(f"[red]failed[/red] {trial}: {reason}", highlight=False, soft_wrap=True)
+    folder = study.folder
+    for name, value in (
+        ("results", folder.results),
+        ("report", folder.report),
+        ("MLflow UI", f"aipo-lab ui {folder.path}"),
+    ):
+        console.print(f"{name + ':':10} {value}", highlight=False, soft_wrap=True)
+
+
+def best_table(benchmark: str, rows: list[ResultRow]) -> Table:
+    """The best trial of each objective on one benchmark."""
+    metrics = BENCHMARK_METRICS[benchmark]
+    table = Table(title=f"Best trial of each objective ({benchmark})", title_justify="left")
+    table.add_column("trial", overflow="fold")
+    table.add_column("iteration", justify="right")
+    shown = {
+        "win rate %": metrics.win_rate,
+        "LC %": metrics.lc_win_rate,
+        "true %": metrics.true_win_rate,
+        "quality": metrics.quality,
+        "length": metrics.length,
+    }
+    columns = {title: name for title, name in shown.items() if name is not None}
+    for title in columns:
+        table.add_column(title, justify="right")
+    for row in rows:
+        table.add_row(row.trial, str(row.iteration), *(_with_error(row, name) for name in columns.values()))
+    return table
+
+
+def _with_error(row: ResultRow, metric: str) -> str:
+    value, error = row.value(metric), row.standard_error(metric)
+    if value is None:
+        return ""
+    digits = 1 if abs(value) >= 5 else 2
+    return f"{value:.{digits}f}" + (f" ± {error:.{digits}f}" if error else "")
+
+
+def show_plan(sweep: Sweep, store_root: Path) -> None:
+    """Print what a sweep would do."""
+    console = Console()
+    store = Store(store_root)
+    graph = build_graph(sweep)
+    plans = plan_stages(graph, store)
+    trials = Table(title=f"{sweep.name}: {len(sweep.trials)} trials, profile {sweep.profile}", title_justify="left")
+    trials.add_column("trial", overflow="fold")
+    trials.add_column("objective")
+    trials.add_column("settings")
+    trials.add_column("iterations", justify="right")
+    for trial in sweep.trials:
+        settings = " ".join(f"{name}={value}" for name, value in trial.hyperparameters().items())
+        trials.add_row(trial.name, trial.objective, settings, str(trial.recipe.iterations))
+    console.print(trials)
+    console.print(plan_table(plans))
+    saved = sum(plan.unshared - plan.distinct for plan in plans)
+    console.print(f"sharing saves {saved} stage runs; judge calls: 0, money: 0 (embedded benchmarks)")
+    left_s = estimate_duration_s(graph, store, sweep_workers(sweep))
+    console.print(
+        "time: not known before stages of every kind have run once"
+        if left_s is None
+        else f"time: about {format_duration(left_s)} on this machine",
+        highlight=False,
+    )
+
+
+def show_status(path: Path) -> dict[str, str]:
+    """Print how far a sweep is and its results; returns failure reasons by trial."""
+    console = Console()
+    study = Study.reopen(SweepFolder(path))
+    rows = study.write_results() if study.store.root.is_dir() else []
+    table = Table(title=f"{study.sweep.name} ({study.sweep.profile})", title_justify="left")
+    for name, justify in (("trial", "left"), ("state", "left"), ("iterations", "right")):
+        table.add_column(name, justify=justify)  # type: ignore[arg-type]
+    benchmark = next(iter(study.benchmarks(rows)), None)
+    metrics = BENCHMARK_METRICS[benchmark] if benchmark else None
+    for title in ("win rate %", "length"):
+        table.add_column(title, justify="right")
+    for trial in study.sweep.trials:
+        own = [row for row in rows if row.trial == trial.name]
+        done = [row for row in own if row.state == "complete"]
+        state = "failed" if trial.name in study.failures else "complete" if len(done) == len(own) else "pending"
+        shown = [_with_error(done[-1], name or "") if done else "" for name in _headline(metrics)]
+        table.add_row(trial.name, state, f"{max(len(done) - 1, 0)}/{trial.recipe.iterations}", *shown)
+    console.print(table)
+    plans = study.plan()
+    console.print(f"{sum(p.stored for p in plans)} of {sum(p.distinct for p in plans)} stages stored")
+    for trial_name, reason in study.failures.items():
+        console.print(f"[red]failed[/red] {trial_name}: {reason}", highlight=False, soft_wrap=True)
+    return study.failures
+
+
+def _headline(metrics: Any) -> tuple[str | None, str | None]:
+    return (metrics.win_rate, metrics.length) if metrics else (None, None)
+
+
+def show_assets() -> None:
+    """Print the assets and where they are."""
+    from aipo_lab.assets import list_assets
+
+    table = Table()
+    for name in ("name", "what", "licence", "size", "from", "here"):
+        table.add_column(name, overflow="fold")
+    for asset in list_assets():
+        here = str(asset.path) if asset.present else f"no: aipo-lab assets fetch {asset.name}"
+        size = f"{asset.size_bytes / 1e6:.0f} MB"
+        table.add_row(asset.name, asset.description, asset.licence, size, asset.source, here)
+    Console().print(table)
+
+
+def serve_ui(path: Path, port: int) -> NoReturn:
+    """Replace this process by the MLflow UI on the sweep's database, bound to 127.0.0.1."""
+    from aipo_lab.tracking import resolve_tracking_uri
+
+    uri = resolve_tracking_uri(path)
+    database = SweepFolder(path).tracking_database
+    if uri.startswith("sqlite") and str(database.resolve()) in uri and not database.is_file():
+        raise UserError(f"{path} holds no MLflow database (mlflow.db); run a sweep with this output folder first")
+    print(f"MLflow UI on {uri}: http://127.0.0.1:{port}  (Ctrl-C stops it)", flush=True)
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    arguments = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", uri]
+    os.execv(sys.executable, [*arguments, "--host", "127.0.0.1", "--port", str(port)])

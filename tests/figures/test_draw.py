@@ -1,0 +1,115 @@
+"""Drawing: the files that come out, their resolution and size, and that no text leaves the page."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+from synthetic_results import fail_trial, swept_recipe_key, synthetic_rows, with_judged_benchmarks
+
+from aipo_lab.figures.draw import draw_figures, figure_caption
+from aipo_lab.figures.style import COLUMN_WIDTH_IN, FULL_WIDTH_IN, new_figure, print_style
+from aipo_lab.selection import parse_rule
+
+RULE = parse_rule("top_left")
+SET = ("pareto", "iterations", "objectives")
+
+
+def _png_size(path):
+    header = path.read_bytes()[:24]
+    assert header[:8] == b"\x89PNG\r\n\x1a\n"
+    return int.from_bytes(header[16:20], "big"), int.from_bytes(header[20:24], "big")
+
+
+@pytest.fixture(scope="module")
+def several_benchmarks(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("several") / "figures"
+    return draw_figures(with_judged_benchmarks(synthetic_rows()), RULE, folder)
+
+
+def test_every_benchmark_gets_its_figures_as_png_and_pdf(several_benchmarks):
+    figures = several_benchmarks
+    expected = [f"{f}_{b}" for b in ("micro", "arena_hard") for f in SET] + ["iterations_mt_bench"]
+    assert list(figures) == expected
+    for name, path in figures.items():
+        assert (path.parent.name, path.name) == ("figures", f"{name}.png")
+        assert path.with_suffix(".pdf").read_bytes().startswith(b"%PDF")
+        assert b"/Type3" not in path.with_suffix(".pdf").read_bytes()
+        assert figure_caption(name).startswith(name.split("_", 1)[1])
+    assert _png_size(figures["pareto_micro"])[0] == FULL_WIDTH_IN * 300
+    assert _png_size(figures["pareto_arena_hard"])[0] == round(COLUMN_WIDTH_IN * 300)
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        fail_trial(fail_trial(synthetic_rows(), "aipo-02", 2), "simpo-00", 0),
+        [row for row in synthetic_rows() if row.trial == "aipo-00" and row.iteration < 2],
+        [row for row in synthetic_rows() if row.trial == "aipo-00" and row.iteration == 1],
+        [row for row in synthetic_rows() if row.objective == "dpo" and row.iteration == 0],
+        swept_recipe_key(),
+    ],
+    ids=["failed", "one-trial", "one-point", "base-only", "recipe-key"],
+)
+def test_unusual_sweeps_are_drawn_without_a_warning(rows, tmp_path, recwarn):
+    figures = draw_figures(rows, RULE, tmp_path)
+    assert list(figures) == [f"{figure}_micro" for figure in SET]
+    assert [str(warning.message) for warning in recwarn] == []
+
+
+def test_nothing_complete_draws_nothing(tmp_path):
+    assert draw_figures([], RULE, tmp_path / "figures") == {}
+    assert not (tmp_path / "figures").exists()
+
+
+def test_what_is_drawn_already_is_not_drawn_again_unless_results_or_files_changed(tmp_path):
+    rows = [row for row in synthetic_rows() if row.trial == "dpo-00"]
+    first = draw_figures(rows[:2], RULE, tmp_path)
+    before = {path: path.stat().st_mtime_ns for path in first.values()}
+    assert draw_figures(rows[:2], RULE, tmp_path) == first
+    assert {path: path.stat().st_mtime_ns for path in first.values()} == before
+    draw_figures(rows, RULE, tmp_path)
+    after = {path: path.stat().st_mtime_ns for path in first.values()}
+    assert all(after[path] > before[path] for path in before)
+    first["pareto_micro"].unlink()
+    assert draw_figures(rows, RULE, tmp_path)["pareto_micro"].is_file()
+
+
+def test_equal_results_give_equal_files(tmp_path):
+    rows = [row for row in synthetic_rows() if row.trial == "dpo-00"]
+    first = draw_figures(rows, RULE, tmp_path / "a")["pareto_micro"]
+    second = draw_figures(rows, RULE, tmp_path / "b")["pareto_micro"]
+    assert first.read_bytes() == second.read_bytes()
+    assert first.with_suffix(".pdf").read_bytes() == second.with_suffix(".pdf").read_bytes()
+
+
+def test_nothing_touches_the_edge_of_the_page(several_benchmarks, tmp_path):
+    from matplotlib.image import imread
+
+    labelled = draw_figures(swept_recipe_key(), RULE, tmp_path)
+    for path in [*several_benchmarks.values(), *labelled.values()]:
+        page = imread(path)[..., :3]
+        for edge in (page[:2], page[-2:], page[:, :2], page[:, -2:]):
+            assert edge.min() == 1.0, path  # white: no text is cut off
+
+
+def test_no_font_is_smaller_than_7_points():
+    from aipo_lab.figures.style import _STYLE
+
+    assert all(size >= 7 for name, size in _STYLE.items() if name.endswith("size") and "marker" not in name)
+
+
+def test_the_style_ends_with_its_block():
+    import matplotlib
+
+    before = matplotlib.rcParams["font.size"]
+    with print_style():
+        assert matplotlib.rcParams["font.size"] == 8
+        assert len(new_figure(3, 2, 2, 2)[1]) == 4
+    assert matplotlib.rcParams["font.size"] == before
+
+
+def test_figure_modules_import_without_matplotlib():
+    check = "import sys, aipo_lab.figures.draw; sys.exit('matplotlib' in sys.modules or 'numpy' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", check], check=False).returncode == 0
