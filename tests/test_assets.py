@@ -53,9 +53,7 @@ class Builder:
 @pytest.fixture
 def builder(monkeypatch: pytest.MonkeyPatch) -> Builder:
     builder = Builder()
-    sample = Asset(
-        name="sample", description="d", licence="CC0-1.0", size_bytes=6, source="here", build=builder
-    )
+    sample = Asset(name="sample", description="d", licence="CC0-1.0", size_bytes=6, source="here", build=builder)
     monkeypatch.setitem(assets._ASSETS, "sample", sample)
     return builder
 
@@ -183,9 +181,7 @@ def _local_wheel(folder: Path) -> Path:
     return wheel
 
 
-def test_wheel_is_downloaded_by_pip_and_its_hash_enforced(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_wheel_is_downloaded_by_pip_and_its_hash_enforced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     good = hashlib.sha256(_local_wheel(tmp_path).read_bytes()).hexdigest()
@@ -234,9 +230,7 @@ class HubHandler(http.server.BaseHTTPRequestHandler):
             self.send_error(403)
         elif path.rsplit("/", 1)[-1] in HUB_FILES:
             body = HUB_FILES[path.rsplit("/", 1)[-1]]
-            self._send(
-                body, with_body, {"ETag": f'"{hashlib.sha1(body).hexdigest()}"', "X-Repo-Commit": REVISION}
-            )
+            self._send(body, with_body, {"ETag": f'"{hashlib.sha1(body).hexdigest()}"', "X-Repo-Commit": REVISION})
         else:
             self.send_error(404)
 
@@ -287,9 +281,7 @@ def test_hub_files_are_checked_and_the_revision_recorded(tmp_path: Path, hub: ty
     assert origin["published_hashes"]["config.json"] == git_blob_id_of(folder / "config.json")
 
 
-def test_hub_file_that_differs_from_what_is_published_is_refused(
-    tmp_path: Path, hub: type[HubHandler]
-) -> None:
+def test_hub_file_that_differs_from_what_is_published_is_refused(tmp_path: Path, hub: type[HubHandler]) -> None:
     hub.lies = True
     with pytest.raises(UserError, match=r"model\.safetensors is not"):
         download_from_hub("owner/model", tmp_path, ["*.safetensors", "config.json"])
@@ -330,9 +322,7 @@ def test_smollm2_from_the_package_loads_and_answers(monkeypatch: pytest.MonkeyPa
     assert (folder / "model.safetensors").stat().st_size < 545_000_000
     assert tokenizer.convert_ids_to_tokens(tokenizer("a\n\n12")["input_ids"])[-2:] == ["1", "2"]
     question = [{"role": "user", "content": "What is the capital of France? Answer in one word."}]
-    inputs = tokenizer.apply_chat_template(
-        question, add_generation_prompt=True, return_tensors="pt", return_dict=True
-    )
+    inputs = tokenizer.apply_chat_template(question, add_generation_prompt=True, return_tensors="pt", return_dict=True)
     answer = model.generate(**inputs, max_new_tokens=16, do_sample=False)[0, inputs["input_ids"].shape[1] :]
     assert "Paris" in tokenizer.decode(answer)
     assert answer[-1] == tokenizer.eos_token_id

@@ -20,6 +20,12 @@ from aipo_lab.stages.definition import StageNode
 from aipo_lab.store import Store
 
 LOG_TAIL_LINES = 20
+# Threads that wait must sleep: spinning ones take the cores from the other workers on a busy machine.
+THREAD_ENVIRONMENT = {
+    "OMP_WAIT_POLICY": "PASSIVE",
+    "GOMP_SPINCOUNT": "0",
+    "TOKENIZERS_PARALLELISM": "false",
+}
 
 
 def threads_per_stage(compute: ComputeConfig) -> int:
@@ -108,7 +114,7 @@ class _WorkerProcess:
 
     def _running_process(self, threads: int) -> subprocess.Popen[str]:
         if self.process is None or self.process.poll() is not None:
-            environment = os.environ | {"OMP_NUM_THREADS": str(threads), "TOKENIZERS_PARALLELISM": "false"}
+            environment = os.environ | THREAD_ENVIRONMENT | {"OMP_NUM_THREADS": str(threads)}
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "aipo_lab.execution.worker", str(self.store.root)],
                 stdin=subprocess.PIPE,

@@ -45,6 +45,7 @@ GOLDEN = [
     ("End with an exclamation mark.", "So cold!**", "So cold! Yes."),
     ("Do not use commas.", "Cold and dark.", "Cold, dark."),
     ("Ask a question.", "Is it? Yes.", "It is."),
+    ("Use the words 'ice' and 'snow' and end with a question.", "Ice or snow?", "Ice, snow."),
 ]  # fmt: skip
 
 NOT_INSTRUCTIONS = [
@@ -58,6 +59,7 @@ NOT_INSTRUCTIONS = [
     "Winter. Use the word 'moon'.",
     f"{REQUEST} Use the word moon.",
     f"{REQUEST} Use the word 'moon' twice.",
+    f"{REQUEST} Use the word 'moon' and start with a dash.",
     f"{REQUEST} Use the word 'moon'. Make it funny.",
     f"{REQUEST} Use the word 'moon'.\nUse the word 'sun'.",
     f"{REQUEST} Use the word 'moon'. Do not use the word 'moon'.",

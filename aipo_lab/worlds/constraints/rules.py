@@ -154,10 +154,23 @@ RULES = (
 )
 
 
+_JOINT = re.compile(
+    r",? and (?=(?:use|include|mention|add|write|start|begin|end|finish|ask|do not|don't|avoid)\b)", re.IGNORECASE
+)
+
+
 def checks_of(sentence: str) -> list[Check]:
-    """What a constraint sentence (without its full stop) demands; empty when no rule knows the sentence."""
+    """What a constraint sentence (without its full stop) demands; empty when any part of it is unknown.
+
+    One sentence may join several demands: "Use the word 'sea' and ask a question".
+    """
+    demands = [_checks_of_clause(clause) for clause in _JOINT.split(sentence)]
+    return [check for checks in demands for check in checks] if all(demands) else []
+
+
+def _checks_of_clause(clause: str) -> list[Check]:
     for rule in RULES:
-        match = rule.pattern.fullmatch(sentence)
+        match = rule.pattern.fullmatch(clause)
         if match is not None:
             return rule.checks(match)
     return []

@@ -34,17 +34,17 @@ class MicroBaseConfig(BaseModel):
     world_seed: int = Field(0, ge=0, description="Seed the world's knowledge is drawn from, 0 or more.")
     seed: int = Field(0, ge=0, description="Seed of the initial weights and of the training data, 0 or more.")
     hidden_size: int = Field(128, ge=16, le=1024, description="Width of the model in units, 16 to 1024.")
-    layers: int = Field(3, ge=1, le=16, description="Number of transformer layers, 1 to 16.")
+    layers: int = Field(2, ge=1, le=16, description="Number of transformer layers, 1 to 16.")
     heads: int = Field(4, ge=1, le=32, description="Number of attention heads, 1 to 32; divides hidden_size.")
     kv_heads: int = Field(2, ge=1, le=32, description="Number of key-value heads, 1 to 32; divides heads.")
     mlp_size: int = Field(352, ge=16, le=4096, description="Width of the feed-forward layer in units, 16 to 4096.")
-    steps: int = Field(200, ge=1, le=100_000, description="Optimiser steps, 1 to 100,000.")
-    batch_size: int = Field(192, ge=1, le=4096, description="Demonstrations per optimiser step in rows, 1 to 4096.")
+    steps: int = Field(300, ge=1, le=100_000, description="Optimiser steps, 1 to 100,000.")
+    batch_size: int = Field(64, ge=1, le=4096, description="Demonstrations per optimiser step in rows, 1 to 4096.")
     documents_per_step: int = Field(
-        12, ge=0, le=1024, description="Self-instruct documents per optimiser step in rows, 0 to 1024."
+        8, ge=0, le=1024, description="Self-instruct documents per optimiser step in rows, 0 to 1024."
     )
     learning_rate: float = Field(
-        3e-3,
+        4e-3,
         gt=0.0,
         le=0.1,
         description="Peak learning rate of AdamW, above 0 to 0.1; cosine to zero after warm-up.",
@@ -161,10 +161,12 @@ def _learning_rate_factor(step: int, config: MicroBaseConfig) -> float:
 
 def _accumulate(model: Any, rows: Sequence[Row], step_targets: int) -> float:
     """Add the gradients of the mean loss over all target tokens of `rows`; returns that loss in nats."""
+    import torch
+
     total = 0.0
     for batch in micro_batches(rows, MICRO_BATCH_TOKENS):
         loss = _summed_loss(model, batch) / step_targets
-        loss.backward()
+        torch.autograd.backward(loss)
         total += loss.item()
     return total
 

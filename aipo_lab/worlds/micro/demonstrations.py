@@ -22,10 +22,10 @@ class DemonstrationConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     fact_probability: float = Field(
-        0.7, ge=0.0, le=1.0, description="Probability that a requested fact is stated at all, 0 to 1."
+        0.8, ge=0.0, le=1.0, description="Probability that a requested fact is stated at all, 0 to 1."
     )
     wrong_probability: float = Field(
-        0.2, ge=0.0, le=1.0, description="Probability that a stated fact carries a wrong value, 0 to 1."
+        0.1, ge=0.0, le=1.0, description="Probability that a stated fact carries a wrong value, 0 to 1."
     )
     filler_probability: float = Field(
         0.22,

@@ -17,6 +17,8 @@ SPECIAL_TOKENS = (PAD, BOS, EOS, UNKNOWN, USER, ASSISTANT)
 # A word with its leading space, one digit, or one other character: joining the pieces gives the text back.
 PIECE_PATTERN = r" ?[A-Za-z]+|[\s\S]"
 
+CHARACTERS = "\n .,?:0123456789"
+
 CHAT_TEMPLATE = (
     "{{ bos_token }}"
     "{% for message in messages %}"
@@ -38,8 +40,8 @@ def vocabulary() -> list[str]:
 
     It does not depend on the seed of a world, so every micro model shares one tokenizer.
     """
-    words = {piece for text in _texts() for piece in re.findall(PIECE_PATTERN, text) if len(piece) > 1}
-    return [*SPECIAL_TOKENS, *"\n .,?:0123456789", *sorted(words)]
+    pieces = {piece for text in _texts() for piece in re.findall(PIECE_PATTERN, text)}
+    return [*SPECIAL_TOKENS, *CHARACTERS, *sorted(pieces.difference(CHARACTERS))]
 
 
 def build_tokenizer() -> Any:
