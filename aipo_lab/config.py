@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 import types
 from collections.abc import Mapping
 from pathlib import Path
@@ -34,12 +35,26 @@ def validate(model: type[Model], values: Mapping[str, Any], source: str) -> Mode
         raise UserError.from_problems(f"{source} is not valid:", problems) from None
 
 
+class _Loader(yaml.SafeLoader):
+    """The safe loader, which also takes `3e-4` for the number everybody means by it (YAML 1.1 does not)."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?(\d[\d_]*\.?[\d_]*|\.\d[\d_]*)[eE][-+]?\d+$"), list("-+0123456789.")
+)
+
+
+def parse_yaml(text: str) -> Any:
+    """The value of a YAML document, safely; raises `yaml.YAMLError`."""
+    return yaml.load(text, _Loader)  # noqa: S506 - a subclass of SafeLoader
+
+
 def read_yaml(path: Path, what: str) -> dict[str, Any]:
     """Read a YAML mapping; raises `UserError` naming `what` if it is missing, broken or not a mapping."""
     if not path.is_file():
         raise UserError(f"{what} not found: {path} is not a file; check the path (now in {Path.cwd()})")
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        values = parse_yaml(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"{what} {path} is not valid YAML: {error}") from None
     if not isinstance(values, dict):
@@ -107,7 +122,7 @@ def apply_override(values: dict[str, Any], dotted: str, value: Any) -> None:
     if isinstance(current.get(last), dict) and not isinstance(value, dict):
         keys = ", ".join(f"{dotted}.{key}" for key in current[last])
         raise UserError(f"cannot set {dotted} to {value!r}: it is a section; set one of {keys}")
-    current[last] = value
+    current[last] = merge(current[last], value) if isinstance(value, dict) and last in current else value
 
 
 def parse_override(text: str) -> tuple[str, Any]:
@@ -116,7 +131,7 @@ def parse_override(text: str) -> tuple[str, Any]:
     if not separator or not dotted.strip() or "" in dotted.strip().split("."):
         raise UserError(f"--set {text!r} is not of the form section.key=value, e.g. --set train.batch_size=32")
     try:
-        return dotted.strip(), yaml.safe_load(value)
+        return dotted.strip(), parse_yaml(value)
     except yaml.YAMLError as error:
         raise UserError(f"--set {text!r}: the value is not valid YAML: {error}") from None
 

@@ -9,11 +9,10 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
 from pydantic import Field, field_validator, model_validator
 
 from aipo_lab.benchmarks.embedded import EMBEDDED_BENCHMARKS, EmbeddedBenchmarkSettings
-from aipo_lab.config import StrictModel, apply_override, merge, read_yaml, suggest, validate
+from aipo_lab.config import StrictModel, apply_override, merge, parse_yaml, read_yaml, suggest, validate
 from aipo_lab.errors import UserError
 from aipo_lab.generation.sharded import EngineConfig
 from aipo_lab.objectives import ObjectiveDefinition, get_definition, get_objective, hyperparameter_problems
@@ -22,7 +21,7 @@ from aipo_lab.stages.instruct import InstructSettings
 from aipo_lab.stages.pair import PairSettings
 from aipo_lab.stages.respond import RespondSettings
 from aipo_lab.training.config import ObjectiveSettings, TrainSettings
-from aipo_lab.worlds import WorldConfig
+from aipo_lab.worlds import WorldConfig, get_world
 from aipo_lab.worlds.micro.base_model import MicroBaseConfig
 
 Schedule = float | list[float]
@@ -57,7 +56,7 @@ class ObjectiveConfig(StrictModel):
             for problem in hyperparameter_problems(definition, {key: one})
         ]
         if problems:
-            raise ValueError("; ".join(problems))
+            raise ValueError("; ".join(problems).replace("lambda_", "lambda"))
         return self
 
     @property
@@ -161,9 +160,22 @@ class Recipe(StrictModel):
             for name in self.benchmarks.chosen()
             if name != self.world.name
         ]
+        problems += [
+            f"benchmarks.{name}.n_prompts: {problem}"
+            for name, settings in self.benchmarks.chosen().items()
+            if name == self.world.name and (problem := self._prompts_problem(settings.n_prompts))
+        ]
         if problems:
             raise ValueError("; ".join(problems))
         return self
+
+    def _prompts_problem(self, n_prompts: int) -> str | None:
+        """Why the world cannot give so many benchmark prompts, or None."""
+        try:
+            get_world(self.world.name, self.world.seed).benchmark_prompts(n_prompts)
+        except UserError as error:
+            return str(error)
+        return None
 
     def resolved(self) -> dict[str, Any]:
         """The whole recipe as plain values, keys as written in YAML."""
@@ -182,7 +194,7 @@ def profile_values(name: str) -> dict[str, Any]:
     if name not in profile_names():
         raise UserError(f"unknown profile {name!r}; {suggest(name, profile_names())}")
     text = (resources.files("aipo_lab") / "profiles" / f"{name}.yaml").read_text(encoding="utf-8")
-    values = yaml.safe_load(text)
+    values = parse_yaml(text)
     assert isinstance(values, dict)
     return {"profile": name, **values}
 

@@ -52,9 +52,9 @@ class Study:
     @classmethod
     def open(cls, sweep: Sweep, store: Store, folder: SweepFolder, tracker: Tracker) -> Study:
         """Check folder, store and base models, and save the resolved sweep, before any work starts."""
+        graph = build_graph(sweep)
         folder.prepare()
         store.prepare()
-        graph = build_graph(sweep)
         folder.save_sweep(sweep, graph.base_models, store.root)
         summary = folder.load_summary()
         if summary is None or summary.sweep_id != sweep_id(sweep):

@@ -14,6 +14,7 @@ from typing import Any
 
 import yaml
 
+from aipo_lab.config import parse_yaml
 from aipo_lab.errors import UserError
 from aipo_lab.jsonl import read_json, write_json, write_text_atomically
 from aipo_lab.model_sources import BaseModel
@@ -98,7 +99,7 @@ class SweepFolder:
                 f"{self.path} holds no sweep (no sweep.yaml); give the output folder of a sweep, "
                 "for example runs/table6"
             )
-        values = yaml.safe_load(self.configuration.read_text(encoding="utf-8"))
+        values = parse_yaml(self.configuration.read_text(encoding="utf-8"))
         points = [trial["settings"] or _own_point(values) for trial in values["trials"]]
         trials = build_trials(values["recipe"], points, str(self.configuration))
         sweep = Sweep(

@@ -104,9 +104,9 @@ def best_table(benchmark: str, rows: list[ResultRow]) -> Table:
     metrics = BENCHMARK_METRICS[benchmark]
     table = Table(title=f"Best trial of each objective ({benchmark})", title_justify="left")
     table.add_column("trial", overflow="fold")
-    table.add_column("iteration", justify="right")
+    table.add_column("iter.", justify="right")
     shown = {
-        "win rate %": metrics.win_rate,
+        "win %": metrics.win_rate,
         "LC %": metrics.lc_win_rate,
         "true %": metrics.true_win_rate,
         "quality": metrics.quality,
@@ -114,18 +114,20 @@ def best_table(benchmark: str, rows: list[ResultRow]) -> Table:
     }
     columns = {title: name for title, name in shown.items() if name is not None}
     for title in columns:
-        table.add_column(title, justify="right")
+        table.add_column(title, justify="right", no_wrap=True)
     for row in rows:
-        table.add_row(row.trial, str(row.iteration), *(_with_error(row, name) for name in columns.values()))
+        table.add_row(row.trial, str(row.iteration), *(_shown(row, name) for name in columns.values()))
     return table
 
 
-def _with_error(row: ResultRow, metric: str) -> str:
-    value, error = row.value(metric), row.standard_error(metric)
-    if value is None:
+def _shown(row: ResultRow, metric: str | None) -> str:
+    """A value with its standard error, short enough for a terminal of 80 columns."""
+    value = None if metric is None else row.value(metric)
+    if metric is None or value is None:
         return ""
+    error = row.standard_error(metric)
     digits = 1 if abs(value) >= 5 else 2
-    return f"{value:.{digits}f}" + (f" ± {error:.{digits}f}" if error else "")
+    return f"{value:.{digits}f}" + (f"±{error:.{digits}f}" if error else "")
 
 
 def show_plan(sweep: Sweep, store_root: Path) -> None:
@@ -171,7 +173,7 @@ def show_status(path: Path) -> dict[str, str]:
         own = [row for row in rows if row.trial == trial.name]
         done = [row for row in own if row.state == "complete"]
         state = "failed" if trial.name in study.failures else "complete" if len(done) == len(own) else "pending"
-        shown = [_with_error(done[-1], name or "") if done else "" for name in _headline(metrics)]
+        shown = [_shown(done[-1], name) if done else "" for name in _headline(metrics)]
         table.add_row(trial.name, state, f"{max(len(done) - 1, 0)}/{trial.recipe.iterations}", *shown)
     console.print(table)
     plans = study.plan()

@@ -37,7 +37,7 @@ def loss(name: str, *pairs: dict[str, float], **hyperparameters: float) -> list[
 def test_dpo_is_the_formula() -> None:
     # s_theta = -14 + 11.5 = -2.5, s_ref = -15 + 10 = -5, so the margin is 0.5 * 2.5
     assert loss("dpo", PAIR, beta=0.5) == pytest.approx([-log_sigmoid(0.5 * (-2.5 - -5.0))], rel=1e-12)
-    assert loss("dpo", PAIR, beta=0.5) == pytest.approx([0.25192957], rel=1e-6)
+    assert loss("dpo", PAIR, beta=0.5) == pytest.approx([0.2519291], rel=1e-6)  # ln(1 + exp(-1.25))
     # s_theta = 27, s_ref = 13
     assert loss("dpo", PAIR, OTHER_PAIR, beta=0.1)[1] == pytest.approx(-log_sigmoid(0.1 * 14), rel=1e-12)
 

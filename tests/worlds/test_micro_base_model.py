@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,6 @@ from aipo_lab.worlds.micro.demonstrations import (
     self_instruct_prompt,
 )
 from aipo_lab.worlds.micro.instructions import parse_instruction
-from aipo_lab.worlds.micro.knowledge import ENTITIES
 from aipo_lab.worlds.micro.supervised import SupervisedMix, micro_batches
 from aipo_lab.worlds.micro.tokenizer import build_tokenizer, chat_prompt, vocabulary
 
@@ -64,21 +64,20 @@ def test_every_text_of_the_world_round_trips(tokenizer: Any) -> None:
         assert tokenizer.decode(ids) == text
 
 
-@given(st.lists(st.sampled_from(vocabulary()[6:]), max_size=30).map("".join))
-def test_any_text_of_known_words_with_spaces_round_trips(text: str) -> None:
+spaced_pieces = st.sampled_from([token for token in vocabulary()[6:] if not token[0].isalpha()])
+
+
+@given(st.lists(spaced_pieces, max_size=30).map("".join))
+def test_known_words_in_any_order_round_trip(text: str) -> None:
     tokenizer = _cached_tokenizer()
     ids = tokenizer(text, add_special_tokens=False)["input_ids"]
-    if tokenizer.unk_token_id not in ids:  # two words run together make an unknown one
-        assert tokenizer.decode(ids) == text
+    assert tokenizer.unk_token_id not in ids
+    assert tokenizer.decode(ids) == text
 
 
-_TOKENIZERS: list[Any] = []
-
-
+@lru_cache(maxsize=1)
 def _cached_tokenizer() -> Any:
-    if not _TOKENIZERS:
-        _TOKENIZERS.append(build_tokenizer())
-    return _TOKENIZERS[0]
+    return build_tokenizer()
 
 
 def test_plain_text_gets_the_begin_token_and_chat_text_is_one_token_per_word(tokenizer: Any) -> None:
@@ -90,8 +89,7 @@ def test_plain_text_gets_the_begin_token_and_chat_text_is_one_token_per_word(tok
 
 
 def test_unknown_words_are_one_unknown_token_each(tokenizer: Any) -> None:
-    assert tokenizer.tokenize("The dragon.") == ["The", " dragon", "."]
-    assert tokenizer("The dragon.")["input_ids"][2] == tokenizer.unk_token_id
+    assert tokenizer.tokenize("The old dragon.") == ["The", "<unk>", "<unk>", "."]
 
 
 def test_answered_chat_is_the_generation_prompt_with_response_and_end_token(tokenizer: Any) -> None:
@@ -122,7 +120,6 @@ def test_rows_have_their_loss_on_responses_and_on_documents_after_the_header(tok
         prompt = context.removeprefix("<s><|user|>").removesuffix("<|assistant|>")
         assert WORLD.is_instruction(prompt)
         assert target.endswith(".</s>")
-        assert any(entity in target for entity in ENTITIES) or "." in target
     for row in mix.documents(5):
         context, target = tokenizer.decode(row.ids[: row.start]), tokenizer.decode(row.ids[row.start :])
         assert context == f"<s>{SELF_INSTRUCT_HEADER}"

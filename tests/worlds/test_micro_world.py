@@ -137,9 +137,7 @@ def test_quality_of_hand_made_answers() -> None:
 
 
 @given(requests, templates, sentences)
-def test_quality_is_bounded_and_needs_the_facts_for_one(
-    request: Request, template: str, parts: list[str]
-) -> None:
+def test_quality_is_bounded_and_needs_the_facts_for_one(request: Request, template: str, parts: list[str]) -> None:
     prompt = write_instruction(request, template)
     quality = WORLD.quality(prompt, " ".join(parts))
     assert -0.5 <= quality <= 1.0
