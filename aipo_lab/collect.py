@@ -43,6 +43,7 @@ def _metrics(iteration: Iteration, store: Store) -> dict[str, float] | None:
             return None
         for name, score in read_json(artifact.file("scores.json")).items():
             metrics[f"{benchmark}/{name}"] = score["value"]
+            metrics[f"{benchmark}/n"] = score["n"]
             if score["se"] is not None:
                 metrics[f"{benchmark}/{name}_se"] = score["se"]
     return metrics

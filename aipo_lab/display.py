@@ -30,6 +30,7 @@ class TimeEstimate:
     """Time left, from the mean duration of each stage so far."""
 
     def __init__(self, graph: SweepGraph, store: Store, capacity: int) -> None:
+        self.store = store
         self.capacity = capacity
         self.durations_s: dict[str, list[float]] = defaultdict(list)
         self.left: Counter[str] = Counter()
@@ -69,6 +70,8 @@ class SweepDisplay(StudyListener):
         self.started_s = time.monotonic()
         self.last_line_s = self.started_s
         self._iteration_of = _iterations(graph)
+        self.unscored = unscored_iterations(graph, estimate.store)
+        self.iterations = sum(len(trial.iterations) for trial in graph.trials.values())
         self._lock = threading.Lock()
         self._live: Live | None = None
 
@@ -100,6 +103,8 @@ class SweepDisplay(StudyListener):
             self.running.pop(node.reference, None)
         self.done += 1
         self.estimate.finished(node, duration_s)
+        for missing in self.unscored:
+            missing.discard(node.reference)
 
     @override
     def failed(self, node: StageNode, reason: str) -> None:
@@ -111,7 +116,8 @@ class SweepDisplay(StudyListener):
     def trial_ended(self, trial: Trial, state: str, reason: str) -> None:
         known = trial.name in self.trials
         self.trials[trial.name] = state
-        if not known and state == "complete" and self._live is None:
+        computing = self.reused < self.total
+        if not known and state == "complete" and computing and self._live is None:
             self._print(f"trial {len(self.trials)}/{len(self.graph.trials)} {trial.name}: {state}; {self._time()}")
 
     @override
@@ -127,6 +133,8 @@ class SweepDisplay(StudyListener):
         n_trials = len(self.graph.trials)
         grid = Table.grid(padding=(0, 2))
         grid.add_row("trials", _bar(states.total(), n_trials), _trial_counts(states, n_trials))
+        evaluated = sum(not missing for missing in self.unscored)
+        grid.add_row("iterations", _bar(evaluated, self.iterations), f"{evaluated}/{self.iterations} evaluated")
         grid.add_row(
             "stages",
             _bar(self.done, self.total),
@@ -173,6 +181,15 @@ def _iterations(graph: SweepGraph) -> dict[str, int]:
             for node in iteration.nodes():
                 iteration_of.setdefault(node.reference, iteration.t)
     return iteration_of
+
+
+def unscored_iterations(graph: SweepGraph, store: Store) -> list[set[str]]:
+    """For every iteration of every trial (the base model's included) the scores that are not in the store."""
+    return [
+        {node.reference for node in iteration.scores.values() if not store.contains(node.stage, node.key)}
+        for trial in graph.trials.values()
+        for iteration in trial.iterations
+    ]
 
 
 def _bar(done: int, total: int) -> ProgressBar:

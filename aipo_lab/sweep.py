@@ -133,11 +133,11 @@ def build_trials(base: Mapping[str, Any], points: Sequence[Mapping[str, Any]], s
 
 
 def trial_name(point: Mapping[str, Any]) -> str:
-    """A readable, unique name: `aipo-b0.1-a0.05-l0.2`, with swept recipe keys by their last part."""
+    """A readable, unique name: `aipo-b0.1-a0.05-l0.2`, with swept recipe keys in full."""
     parts = [str(point["objective"])]
     for key, value in point.items():
         if key != "objective":
-            short = ABBREVIATIONS.get(key, f"{key.rsplit('.', 1)[-1]}=")
+            short = ABBREVIATIONS.get(key, f"{key}=")
             parts.append(short + "_".join(_value_text(one) for one in (value if isinstance(value, list) else [value])))
     return "-".join(parts)
 

@@ -191,14 +191,12 @@ def show_assets() -> None:
     """Print the assets and where they are."""
     from aipo_lab.assets import list_assets
 
-    table = Table()
-    for name in ("name", "what", "licence", "size", "from", "here"):
-        table.add_column(name, overflow="fold")
+    console = Console()
     for asset in list_assets():
-        here = str(asset.path) if asset.present else f"no: aipo-lab assets fetch {asset.name}"
-        size = f"{asset.size_bytes / 1e6:.0f} MB"
-        table.add_row(asset.name, asset.description, asset.licence, size, asset.source, here)
-    Console().print(table)
+        here = str(asset.path) if asset.present else f"not yet; obtain it with: aipo-lab assets fetch {asset.name}"
+        console.print(f"[bold]{asset.name}[/bold]  {asset.size_bytes / 1e6:.0f} MB, {asset.licence}", highlight=False)
+        for name, text in (("what", asset.description), ("from", asset.source), ("here", here)):
+            console.print(f"  {name}  {text}", highlight=False, soft_wrap=True)
 
 
 def serve_ui(path: Path, port: int) -> NoReturn:

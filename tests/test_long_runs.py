@@ -95,8 +95,8 @@ def test_length_grows_with_the_dial_and_not_without(undisturbed: tuple[Path, flo
         for trial in dict.fromkeys(one.trial for one in rows)
     }
     print(f"\nlength after 3 iterations over the base model's: {growth}")
-    assert growth["dpo-b0.1-length_bias=0.05"] >= 1.5
-    assert growth["dpo-b0.1-length_bias=0"] < 1.5
+    assert growth["dpo-b0.1-rank.length_bias=0.05"] >= 1.5
+    assert growth["dpo-b0.1-rank.length_bias=0"] < 1.5
 
 
 def test_two_iterations_on_a_real_model(tmp_path: Path) -> None:
