@@ -30,10 +30,8 @@ class BaseModel:
         return {"micro": None, "fingerprint": self.fingerprint}
 
     def runtime(self, runtime: Runtime) -> Runtime:
-        """Training the micro world's policy has the machine to itself; linking needs the folder."""
-        if self.folder is None:
-            return runtime.model_copy(update={"threads": os.cpu_count() or 1})
-        return runtime.model_copy(update={"model_folder": str(self.folder)})
+        """`runtime` with the folder to link to, if there is one."""
+        return runtime.model_copy(update={"model_folder": str(self.folder) if self.folder else None})
 
 
 def find_base_model(source: str) -> BaseModel:

@@ -51,12 +51,14 @@ class InstructionFilter:
         max_tokens: int,
         is_instruction: Callable[[str], bool] | None,
         known: Sequence[str] = (),
+        held_out: Sequence[str] = (),
     ) -> None:
         self.count_tokens = count_tokens
         self.min_tokens = min_tokens
         self.max_tokens = max_tokens
         self.is_instruction = is_instruction
         self.seen = set(known)
+        self.held_out = set(held_out)
         self.counts: Counter[str] = Counter()
 
     def keep(self, instruction: str) -> bool:
@@ -79,6 +81,8 @@ class InstructionFilter:
             return "excluded_start"
         if self.is_instruction is not None and not self.is_instruction(text):
             return "malformed"
+        if text in self.held_out:
+            return "benchmark_prompt"
         if text in self.seen:
             return "duplicate"
         return None

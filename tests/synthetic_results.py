@@ -100,9 +100,7 @@ def with_judged_benchmarks(rows: list[ResultRow]) -> list[ResultRow]:
 def fail_trial(rows: list[ResultRow], trial: str, from_iteration: int) -> list[ResultRow]:
     """The rows as they are when `trial` failed at `from_iteration`: no metrics from there on."""
     return [
-        replace(row, state="failed", metrics={})
-        if row.trial == trial and row.iteration >= from_iteration
-        else row
+        replace(row, state="failed", metrics={}) if row.trial == trial and row.iteration >= from_iteration else row
         for row in rows
     ]
 

@@ -74,9 +74,7 @@ def test_differences_within_two_standard_errors_are_undecided():
 def test_claims_need_their_objectives():
     assert check(DPO).claims == []
     assert list(verdicts(DPO, trial("dpo_nll", BASE, (38.0, 81.0)))) == ["The"]
-    assert list(verdicts(trial("simpo", BASE, (60.0, 82.0)), trial("mine", BASE, (38.0, 81.0)))) == [
-        "SimPO's"
-    ]
+    assert list(verdicts(trial("simpo", BASE, (60.0, 82.0)), trial("mine", BASE, (38.0, 81.0)))) == ["SimPO's"]
     assert check_claims([], {}, MICRO).claims == []
     rows = swept_recipe_key()
     assert check_claims(rows, select_per_objective(rows, parse_rule("top_left"), MICRO), MICRO).claims == []
@@ -90,16 +88,12 @@ def test_without_standard_errors_nothing_is_decided():
             for r in rows
         ]  # fmt: skip
 
-    found = check(
-        bare(DPO), bare(trial("simpo", BASE, (60.0, 82.0))), bare(trial("aipo", BASE, (32.0, 85.0)))
-    )
+    found = check(bare(DPO), bare(trial("simpo", BASE, (60.0, 82.0))), bare(trial("aipo", BASE, (32.0, 85.0))))
     assert {claim.verdict for claim in found.claims} == {"undecided"}
 
 
 def test_the_win_rate_is_interpolated_at_the_longest_common_length():
-    found = check(
-        trial("dpo", BASE, (40.0, 80.0), (80.0, 90.0)), trial("aipo", BASE, (30.0, 80.0), (60.0, 95.0))
-    )
+    found = check(trial("dpo", BASE, (40.0, 80.0), (80.0, 90.0)), trial("aipo", BASE, (30.0, 80.0), (60.0, 95.0)))
     assert found.matched_length == 60.0
     dpo, aipo = (c.matched_win_rate for c in found.contenders)
     assert dpo.value == pytest.approx(85.0)
@@ -123,9 +117,7 @@ def test_all_are_compared_at_the_last_iteration_that_all_reached():
 def test_benchmarks_without_a_length_have_no_claims():
     rows = [ResultRow("a", "aipo", {}, 1, "complete", {"mt_bench/score": 7.0})]
     metrics = BENCHMARK_METRICS["mt_bench"]
-    assert (
-        check_claims(rows, select_per_objective(rows, parse_rule("top_left"), metrics), metrics).claims == []
-    )
+    assert check_claims(rows, select_per_objective(rows, parse_rule("top_left"), metrics), metrics).claims == []
 
 
 def test_a_difference_has_the_error_of_both():

@@ -6,7 +6,6 @@ here on their own: sigmoid as a quotient, sums in nats, lengths in tokens.
 
 from __future__ import annotations
 
-import itertools
 import math
 
 import pytest
@@ -227,8 +226,7 @@ def test_lambda_may_be_spelled_as_in_yaml() -> None:
 
 
 def test_every_hyperparameter_says_what_it_means() -> None:
-    for name, (key, one) in itertools.chain.from_iterable(
-        (((name, item) for item in get_definition(name).hyperparameters.items()) for name in objective_names())
-    ):
-        assert len(one.meaning) > 5, (name, key)
-        assert one.problem(key, one.default) is None
+    for name in objective_names():
+        for key, one in get_definition(name).hyperparameters.items():
+            assert len(one.meaning) > 5, (name, key)
+            assert one.problem(key, one.default) is None

@@ -147,9 +147,7 @@ def test_more_benchmark_prompts_than_the_world_holds_are_refused_before_any_work
         ("aipo", "gamma", 0.9, "unknown hyperparameter 'gamma' of aipo"),
     ],
 )
-def test_hyperparameters_are_checked_against_the_objective(
-    objective: str, key: str, value: object, rule: str
-) -> None:
+def test_hyperparameters_are_checked_against_the_objective(objective: str, key: str, value: object, rule: str) -> None:
     text = refused(("objective.name", objective), (f"objective.{key}", value))
     assert "objective" in text
     assert rule in text
@@ -163,7 +161,8 @@ def test_a_message_about_lambda_calls_it_what_the_file_calls_it() -> None:
 
 
 def test_a_schedule_gives_each_iteration_its_value() -> None:
-    recipe = micro(("objective.name", "aipo"), ("objective.beta", [0.1, 0.2, 0.4]), ("objective.lambda", 0.3))
+    objective = {"name": "aipo", "beta": [0.1, 0.2, 0.4], "lambda": 0.3}
+    recipe = micro(("iterations", 3), ("objective", objective))
     settings = [recipe.objective.at(t) for t in range(3)]
     assert [one.hyperparameters["beta"] for one in settings] == [0.1, 0.2, 0.4]
     assert [one.hyperparameters["lambda_"] for one in settings] == [0.3] * 3
@@ -172,13 +171,13 @@ def test_a_schedule_gives_each_iteration_its_value() -> None:
 
 @pytest.mark.parametrize("schedule", [[0.1], [0.1, 0.2], [0.1, 0.2, 0.3, 0.4]])
 def test_a_schedule_of_the_wrong_length_is_refused(schedule: list[float]) -> None:
-    text = refused(("objective.beta", schedule))
+    text = refused(("iterations", 3), ("objective.beta", schedule))
     assert "objective.beta: a schedule needs one value per iteration, 3" in text
     assert f"but has {len(schedule)}" in text
 
 
 def test_a_resolved_schedule_builds_the_objective_it_names() -> None:
-    recipe = micro(("objective.name", "simpo"), ("objective.gamma", [0.0, 0.5, 1.0]))
+    recipe = micro(("iterations", 3), ("objective.name", "simpo"), ("objective.gamma", [0.0, 0.5, 1.0]))
     objective = recipe.objective.at(2).build()
     assert (objective.name, objective.hyperparameters["gamma"]) == ("simpo", 1.0)
 

@@ -152,13 +152,9 @@ def test_a_benchmark_without_length_takes_the_highest_score():
     def row(trial, score):
         return ResultRow(trial, "dpo", {}, 1, "complete", {"mt_bench/score": score})
 
-    selection = select_best(
-        [row("a", 6.0), row("b", 7.0)], parse_rule("top_left"), BENCHMARK_METRICS["mt_bench"]
-    )
+    selection = select_best([row("a", 6.0), row("b", 7.0)], parse_rule("top_left"), BENCHMARK_METRICS["mt_bench"])
     assert selection.best.trial == "b"
-    assert (
-        select_best([row("a", 6.0)], parse_rule("max:score@length<=3"), BENCHMARK_METRICS["mt_bench"]) is None
-    )
+    assert select_best([row("a", 6.0)], parse_rule("max:score@length<=3"), BENCHMARK_METRICS["mt_bench"]) is None
 
 
 def test_a_metric_nobody_measured_is_an_error_that_lists_what_there_is():

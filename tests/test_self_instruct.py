@@ -25,13 +25,6 @@ def test_the_prompt_is_header_numbered_examples_and_the_next_number() -> None:
     assert prompt == "Come up with a series of tasks:\n\n1. Write a poem\n2. Name a bird.\n3."
 
 
-def test_the_micro_world_teaches_the_same_format() -> None:
-    from aipo_lab.worlds.micro.demonstrations import self_instruct_prompt
-
-    examples = get_world("micro").pool(8)
-    assert few_shot_prompt(examples) == self_instruct_prompt(examples)
-
-
 def test_a_completion_stops_at_an_empty_line_or_after_the_wanted_number() -> None:
     assert stop_strings(8, 2) == ["\n\n", "\n11."]
     assert stop_strings(8, 1) == ["\n\n", "\n10."]

@@ -137,7 +137,7 @@ def test_every_point_of_a_grid_becomes_one_trial_with_its_own_name(
 
 
 def test_a_schedule_can_be_swept(sweep_file) -> None:
-    path = sweep_file([{"objective": "dpo", "beta": [0.1, [0.1, 0.2, 0.4]]}])
+    path = sweep_file([{"objective": "dpo", "beta": [0.1, [0.1, 0.2, 0.4]]}], recipe={"iterations": 3})
     fixed, scheduled = load_sweep(path).trials
     assert [fixed.recipe.objective.at(t).hyperparameters["beta"] for t in range(3)] == [0.1, 0.1, 0.1]
     assert [scheduled.recipe.objective.at(t).hyperparameters["beta"] for t in range(3)] == [0.1, 0.2, 0.4]
@@ -255,7 +255,9 @@ def test_what_is_swept_cannot_be_set_as_well(sweep_file, key: str) -> None:
 def test_a_hyperparameter_that_only_some_objectives_know_is_refused_for_the_others() -> None:
     text = refused(SWEEPS / "table6.yaml", None, [("objective.label_smoothing", 0.9)])
     assert "label_smoothing = 0.9 must be >= 0 and <= 0.5" in text
-    assert "unknown hyperparameter 'gamma' of dpo" in refused(SWEEPS / "length_bias.yaml", None, [("objective.gamma", 1)])
+    assert "unknown hyperparameter 'gamma' of dpo" in refused(
+        SWEEPS / "length_bias.yaml", None, [("objective.gamma", 1)]
+    )
 
 
 def test_a_single_run_is_a_sweep_of_one(tmp_path: Path) -> None:

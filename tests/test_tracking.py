@@ -108,9 +108,7 @@ def test_a_sweep_is_a_run_with_a_child_per_trial(out, tmp_path):
     assert run.data.params == {"objective": "dpo", "beta": "0.1"}
     history = client.get_metric_history(run.info.run_id, "micro/length_tokens")
     rows = records(1)[0].rows
-    assert [(m.step, m.value) for m in history] == [
-        (r.iteration, r.metrics["micro/length_tokens"]) for r in rows
-    ]
+    assert [(m.step, m.value) for m in history] == [(r.iteration, r.metrics["micro/length_tokens"]) for r in rows]
     steps = [m.step for m in client.get_metric_history(run.info.run_id, "train/series_3")]
     assert steps == [0, 1]
     names = {(item.dataset.name, item.dataset.digest) for item in run.inputs.dataset_inputs}

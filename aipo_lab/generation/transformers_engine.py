@@ -103,11 +103,18 @@ class TransformersEngine:
         text = self.policy.tokenizer.decode(row.tokens, skip_special_tokens=True)
         cuts = [place for string in stop if (place := text.find(string)) >= 0]
         if cuts:
+            self._drop_tokens_after_stop(row, stop)
             row.done = Completion(text[: min(cuts)], len(row.tokens), "stop")
         elif ends:
             row.done = Completion(text, len(row.tokens) + 1, "stop")
         elif at_cap:
             row.done = Completion(text, len(row.tokens), "length")
+
+    def _drop_tokens_after_stop(self, row: _Row, stop: Sequence[str]) -> None:
+        """Shorten a row to the first token that completes a stop string, wherever its segment ended."""
+        decode = self.policy.tokenizer.decode
+        while any(string in decode(row.tokens[:-1], skip_special_tokens=True) for string in stop):
+            row.tokens.pop()
 
     def _pad(self, prompts: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
         """Left-pad prompts: ids and mask of shape (rows, longest prompt)."""

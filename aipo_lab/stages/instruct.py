@@ -22,7 +22,7 @@ from aipo_lab.models import POLICIES, Policy
 from aipo_lab.seeds import derive_seed
 from aipo_lab.self_instruct import InstructionFilter, few_shot_prompt, split_instructions, stop_strings
 from aipo_lab.stages.definition import StageContext, stage
-from aipo_lab.worlds import WorldConfig, get_world
+from aipo_lab.worlds import World, WorldConfig, get_world
 
 
 class InstructSettings(StrictModel):
@@ -60,7 +60,7 @@ def instruct(context: StageContext[InstructConfig]) -> Mapping[str, Any]:
         prompts = random.Random(config.seed).sample(world.pool(), min(config.n_prompts, len(world.pool())))
         counts: Counter[str] = Counter(kept=len(prompts))
     else:
-        prompts, counts = _self_instruct(context, world.pool(), world.is_instruction)
+        prompts, counts = _self_instruct(context, world)
     if not prompts:
         raise StageFailed(f"no instruction was left of {counts.total()} generated: {_reasons(counts)}")
     write_jsonl(
@@ -74,17 +74,16 @@ def _reasons(counts: Counter[str]) -> str:
     return ", ".join(f"{reason} {count}" for reason, count in counts.most_common()) or "none generated"
 
 
-def _self_instruct(
-    context: StageContext[InstructConfig], pool: list[str], is_instruction: Any
-) -> tuple[list[str], Counter[str]]:
-    config = context.config
+def _self_instruct(context: StageContext[InstructConfig], world: World) -> tuple[list[str], Counter[str]]:
+    config, pool = context.config, world.pool()
     policy = POLICIES.get(context.inputs["policy"].file("model"), context.runtime.device, config.engine.dtype)
     keeper = InstructionFilter(
         lambda text: len(policy.tokenizer(text, add_special_tokens=False)["input_ids"]),
         config.min_tokens,
         config.max_tokens,
-        is_instruction,
+        world.is_instruction,
         known=pool,
+        held_out=world.benchmark_prompts(),
     )
     prompts: list[str] = []
     for number in range(config.max_rounds):

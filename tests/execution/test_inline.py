@@ -41,7 +41,6 @@ SPACE = [
     {"objective": "simpo"},
     {"objective": "aipo", "train.learning_rate": [1e30]},
 ]
-BAD = "aipo-learning_rate=1e+30"
 
 
 class Recorder:
@@ -131,12 +130,14 @@ def test_every_node_but_what_depends_on_the_failure_is_made_once(graph: SweepGra
 def test_the_failure_says_why_and_belongs_to_its_trial_only(graph: SweepGraph, ran: Ran) -> None:
     _, outcome, recorder = ran
     (failed,) = outcome.failures
-    assert graph.users[failed] == [BAD]
-    assert failed == graph.trials[BAD].iterations[0].steps["train"].reference
+    (*_, bad) = graph.trials
+    assert bad.startswith("aipo")
+    assert graph.users[failed] == [bad]
+    assert failed == graph.trials[bad].iterations[0].steps["train"].reference
     assert "lower train.learning_rate" in recorder.reasons[failed]
     for reference in descendants(graph, failed) | {failed}:
         assert outcome.reason(reference) == outcome.failures[failed]
-        assert graph.users[reference] == [BAD]
+        assert graph.users[reference] == [bad]
     assert outcome.reason(next(iter(graph.nodes))) is None
 
 
@@ -218,7 +219,7 @@ def test_an_unexpected_error_is_reported_with_the_end_of_the_log(ran: Ran) -> No
     node = StageNode(ArtifactRequest("pair", 1, {}, {"ranking": f"rank/{empty.key}"}))
     executor = InlineExecutor(store, 1)
     try:
-        with pytest.raises(StageFailed, match="AssertionError: artifact rank/.* has no ranking.jsonl") as caught:
+        with pytest.raises(StageFailed, match=r"AssertionError: artifact rank/.* has no ranking\.jsonl") as caught:
             executor.submit(node, lambda *_: None).result(timeout=120)
         assert "Traceback" in str(caught.value)
         assert str(store.log_path("pair", node.key)) in str(caught.value)

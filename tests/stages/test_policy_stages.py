@@ -31,9 +31,7 @@ INSTRUCT = {
     "world": WORLD,
     "engine": ENGINE,
 }
-PROMPTS = [
-    {"id": f"{i:06d}", "prompt": text, "source": "pool"} for i, text in enumerate(get_world("micro").pool(10))
-]
+PROMPTS = [{"id": f"{i:06d}", "prompt": text, "source": "pool"} for i, text in enumerate(get_world("micro").pool(10))]
 
 
 def test_prompts_of_the_pool_are_a_seeded_sample(run_stage_on: RunStage, base_model_folder: Path) -> None:
@@ -71,7 +69,9 @@ def test_a_killed_instruct_stage_ends_with_the_same_prompts(
     store: Store, put_artifact: Callable[..., str], base_model_folder: Path
 ) -> None:
     reference = put_artifact("base", {"model": base_model_folder})
-    request = ArtifactRequest("instruct", get_stage("instruct").version, INSTRUCT | {"n_prompts": 30}, {"policy": reference})
+    request = ArtifactRequest(
+        "instruct", get_stage("instruct").version, INSTRUCT | {"n_prompts": 30}, {"policy": reference}
+    )
     node, calls = StageNode(request), []
 
     class Killed(BaseException):
@@ -168,7 +168,9 @@ def train_config(name: str = "dpo", **hyperparameters: float) -> dict[str, Any]:
     }
 
 
-def test_reference_and_training_agree_on_the_pairs_they_leave_out(run_stage_on: RunStage, base_model_folder: Path) -> None:
+def test_reference_and_training_agree_on_the_pairs_they_leave_out(
+    run_stage_on: RunStage, base_model_folder: Path
+) -> None:
     inputs = {"policy": {"model": base_model_folder}, "pairs": {"pairs.jsonl": make_pairs()}}
     reference, summary = run_stage_on("reference", LIMITS, inputs, "reference.jsonl")
     short = [f"{i:06d}" for i in range(12) if i % 3 < 2]  # three sentences make 15 tokens and an end token

@@ -38,7 +38,9 @@ def separate_logps(policy: Policy, prompt: list[int], response: list[int]) -> fl
 
 @pytest.fixture(scope="module")
 def expected(policy: Policy) -> torch.Tensor:
-    rows = [[separate_logps(policy, pair.prompt, response) for response in (pair.chosen, pair.rejected)] for pair in PAIRS]
+    rows = [
+        [separate_logps(policy, pair.prompt, response) for response in (pair.chosen, pair.rejected)] for pair in PAIRS
+    ]
     return torch.tensor(rows, dtype=torch.float64)
 
 

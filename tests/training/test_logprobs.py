@@ -75,9 +75,7 @@ def test_what_an_architecture_does_to_its_logits_is_done(
     policy: Policy, inputs: Any, config: dict[str, float], change: Callable[[torch.Tensor], torch.Tensor]
 ) -> None:
     hidden, targets = inputs
-    model = SimpleNamespace(
-        get_output_embeddings=policy.model.get_output_embeddings, config=SimpleNamespace(**config)
-    )
+    model = SimpleNamespace(get_output_embeddings=policy.model.get_output_embeddings, config=SimpleNamespace(**config))
     with torch.no_grad():
         expected = change(policy.model.lm_head(hidden)).log_softmax(-1)[torch.arange(len(targets)), targets]
         assert torch.allclose(token_logps(model, hidden, targets), expected, atol=1e-5)

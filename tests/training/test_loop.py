@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -115,7 +116,7 @@ def test_the_curve_has_one_row_per_step_with_what_was_measured(make_policy: Make
     assert reached == [(step, 6, "steps") for step in range(1, 7)]
     assert all(math.isfinite(value) for row in curve for value in row.values())
     assert curve[0]["lr"] == 0 < curve[1]["lr"] == pytest.approx(3e-3)  # ceil(0.1 * 6) = 1 step of warm-up
-    assert all(one["lr"] > other["lr"] > 0 for one, other in zip(curve[1:], curve[2:], strict=False))
+    assert all(one["lr"] > other["lr"] > 0 for one, other in itertools.pairwise(curve[1:]))
     epoch = curve[:3]
     for name, lengths in (
         ("length_chosen_tokens", [len(pair.chosen) for pair in PAIRS]),

@@ -12,14 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from aipo_lab.self_instruct import HEADER, few_shot_prompt
 from aipo_lab.worlds.micro import make_world
 from aipo_lab.worlds.micro.base_model import MicroBaseConfig, build_base_model
-from aipo_lab.worlds.micro.demonstrations import (
-    SELF_INSTRUCT_HEADER,
-    DemonstrationConfig,
-    draw_demonstration,
-    self_instruct_prompt,
-)
+from aipo_lab.worlds.micro.demonstrations import DemonstrationConfig, draw_demonstration
 from aipo_lab.worlds.micro.instructions import parse_instruction
 from aipo_lab.worlds.micro.supervised import SupervisedMix, micro_batches
 from aipo_lab.worlds.micro.tokenizer import build_tokenizer, chat_prompt, vocabulary
@@ -57,7 +53,7 @@ def demonstrations(count: int) -> list[str]:
 
 def test_every_text_of_the_world_round_trips(tokenizer: Any) -> None:
     pool = WORLD.pool()
-    texts = [*pool, *WORLD.benchmark_prompts(), *demonstrations(500), self_instruct_prompt(pool[:11])]
+    texts = [*pool, *WORLD.benchmark_prompts(), *demonstrations(500), few_shot_prompt(pool[:11])]
     for text in texts:
         ids = tokenizer(text, add_special_tokens=False)["input_ids"]
         assert tokenizer.unk_token_id not in ids
@@ -122,7 +118,7 @@ def test_rows_have_their_loss_on_responses_and_on_documents_after_the_header(tok
         assert target.endswith(".</s>")
     for row in mix.documents(5):
         context, target = tokenizer.decode(row.ids[: row.start]), tokenizer.decode(row.ids[row.start :])
-        assert context == f"<s>{SELF_INSTRUCT_HEADER}"
+        assert context == f"<s>{HEADER}\n\n"
         lines = target.removesuffix("\n11.</s>").split("\n")
         assert [line.split(". ")[0] for line in lines] == [str(number) for number in range(1, 11)]
         assert all(WORLD.is_instruction(line.split(". ", 1)[1]) for line in lines)

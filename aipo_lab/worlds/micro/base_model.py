@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 Progress = Callable[[int, int, str], None]
 
 MAX_POSITIONS = 512
+# Llama's own 0.02 leaves so narrow a model blind to the prompt for the first 200 steps; with 0.06 it takes 50.
 INITIALIZER_RANGE = 0.06
 MICRO_BATCH_TOKENS = 2048
 
@@ -33,18 +34,18 @@ class MicroBaseConfig(BaseModel):
 
     world_seed: int = Field(0, ge=0, description="Seed the world's knowledge is drawn from, 0 or more.")
     seed: int = Field(0, ge=0, description="Seed of the initial weights and of the training data, 0 or more.")
-    hidden_size: int = Field(128, ge=16, le=1024, description="Width of the model in units, 16 to 1024.")
+    hidden_size: int = Field(96, ge=16, le=1024, description="Width of the model in units, 16 to 1024.")
     layers: int = Field(2, ge=1, le=16, description="Number of transformer layers, 1 to 16.")
     heads: int = Field(4, ge=1, le=32, description="Number of attention heads, 1 to 32; divides hidden_size.")
     kv_heads: int = Field(2, ge=1, le=32, description="Number of key-value heads, 1 to 32; divides heads.")
-    mlp_size: int = Field(352, ge=16, le=4096, description="Width of the feed-forward layer in units, 16 to 4096.")
+    mlp_size: int = Field(256, ge=16, le=4096, description="Width of the feed-forward layer in units, 16 to 4096.")
     steps: int = Field(300, ge=1, le=100_000, description="Optimiser steps, 1 to 100,000.")
     batch_size: int = Field(64, ge=1, le=4096, description="Demonstrations per optimiser step in rows, 1 to 4096.")
     documents_per_step: int = Field(
         8, ge=0, le=1024, description="Self-instruct documents per optimiser step in rows, 0 to 1024."
     )
     learning_rate: float = Field(
-        4e-3,
+        6e-3,
         gt=0.0,
         le=0.1,
         description="Peak learning rate of AdamW, above 0 to 0.1; cosine to zero after warm-up.",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -11,13 +10,14 @@ from aipo_lab.worlds.micro.instructions import Request
 from aipo_lab.worlds.micro.knowledge import ATTRIBUTES, KnowledgeBase
 from aipo_lab.worlds.micro.responses import FILLERS, fact_sentence
 
-SELF_INSTRUCT_HEADER = "Come up with a series of tasks:\n\n"
-FEW_SHOT_INSTRUCTIONS = 8
 DOCUMENT_INSTRUCTIONS = 10
 
 
 class DemonstrationConfig(BaseModel):
-    """How imperfect the demonstrations are."""
+    """How imperfect the demonstrations are.
+
+    A policy that imitates them exactly has quality fact_probability x (1 - 1.5 x wrong_probability): 0.68 here.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -53,16 +53,6 @@ def draw_demonstration(
         others = [name for name in ATTRIBUTES if name not in request.attributes]
         sentences.append(_draw_fact(rng, knowledge, request.entity, rng.choice(others), config))
     return " ".join(sentences or [rng.choice(FILLERS)])
-
-
-def self_instruct_prompt(instructions: Sequence[str]) -> str:
-    """The few-shot prompt that asks a policy for a new instruction: header, numbered lines, next number.
-
-    The text is the official AIPO format, used without a chat template; a policy continues it with a space,
-    an instruction and a newline. The policy learns from such a text over ten instructions.
-    """
-    lines = "".join(f"{number}. {text}\n" for number, text in enumerate(instructions, start=1))
-    return f"{SELF_INSTRUCT_HEADER}{lines}{len(instructions) + 1}."
 
 
 def _draw_fact(

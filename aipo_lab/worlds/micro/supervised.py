@@ -7,12 +7,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from aipo_lab.self_instruct import HEADER, few_shot_prompt
 from aipo_lab.worlds.micro.demonstrations import (
     DOCUMENT_INSTRUCTIONS,
-    SELF_INSTRUCT_HEADER,
     DemonstrationConfig,
     draw_demonstration,
-    self_instruct_prompt,
 )
 from aipo_lab.worlds.micro.instructions import draw_instruction, parse_instruction, split_requests
 from aipo_lab.worlds.micro.tokenizer import BOS, EOS, chat_prompt
@@ -54,8 +53,8 @@ class SupervisedMix:
 
     def _draw_document(self) -> tuple[str, str]:
         lines = [draw_instruction(self._rng, self._requests) for _ in range(DOCUMENT_INSTRUCTIONS)]
-        text = self_instruct_prompt(lines)
-        return BOS + SELF_INSTRUCT_HEADER, text.removeprefix(SELF_INSTRUCT_HEADER) + EOS
+        header = f"{HEADER}\n\n"
+        return BOS + header, few_shot_prompt(lines).removeprefix(header) + EOS
 
     def _encode(self, texts: Sequence[tuple[str, str]]) -> list[Row]:
         """Encode (context, target) texts; no token spans the boundary between the two."""

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from aipo_lab.worlds.micro.demonstrations import SELF_INSTRUCT_HEADER
+from aipo_lab.self_instruct import HEADER
 from aipo_lab.worlds.micro.instructions import TEMPLATES
 from aipo_lab.worlds.micro.knowledge import ATTRIBUTES, ENTITIES, VALUES
 from aipo_lab.worlds.micro.responses import FILLERS, fact_sentence
@@ -75,7 +75,7 @@ def build_tokenizer() -> Any:
 
 def _texts() -> Iterator[str]:
     """Texts that together hold every piece a world can write."""
-    yield SELF_INSTRUCT_HEADER
+    yield HEADER
     for template in TEMPLATES:
         for be in ("is", "are"):
             text = template.format(be=be, attributes="color and food", entity="fox")
