@@ -19,7 +19,7 @@ from aipo_lab.recipe import ComputeConfig
 from aipo_lab.stages.definition import StageNode
 from aipo_lab.store import Store
 
-LOG_TAIL_LINES = 20
+LOG_TAIL_LINES = 40
 # Threads that wait must soon sleep: spinning on, as they do by default, they take the cores from whatever else
 # runs on the machine (measured: 2-7 times slower on two busy cores; not spinning at all costs half of that).
 THREAD_ENVIRONMENT = {"GOMP_SPINCOUNT": "2000", "TOKENIZERS_PARALLELISM": "false"}
