@@ -42,6 +42,34 @@ class Hyperparameter:
 BETA = Hyperparameter(0.1, "strength of the preference term", positive=True)
 SMOOTHING = Hyperparameter(0.0, "assumed share of flipped preferences", high=0.5)
 
+
+@dataclass(frozen=True)
+class PairLogps:
+    """What a loss is a function of; tensors of shape (batch,), see `Objective`."""
+
+    chosen: Tensor
+    rejected: Tensor
+    reference_chosen: Tensor
+    reference_rejected: Tensor
+    chosen_lengths: Tensor
+    rejected_lengths: Tensor
+
+    @property
+    def s_theta(self) -> Tensor:
+        """log pi(y_w|x) - log pi(y_l|x) under the policy."""
+        return self.chosen - self.rejected
+
+    @property
+    def s_ref(self) -> Tensor:
+        """log pi(y_w|x) - log pi(y_l|x) under the reference policy."""
+        return self.reference_chosen - self.reference_rejected
+
+    @property
+    def nll(self) -> Tensor:
+        """Eq. 9: mean negative log-likelihood per token of the chosen response."""
+        return -self.chosen / self.chosen_lengths
+
+
 Loss = Callable[..., "Tensor"]
 
 
@@ -100,15 +128,15 @@ class Objective:
         rejected_lengths: Tensor,
     ) -> Tensor:
         """Losses, shape (batch,), differentiable in the policy log-probabilities."""
-        return self.definition.loss(
+        logps = PairLogps(
             policy_chosen_logps,
             policy_rejected_logps,
             reference_chosen_logps,
             reference_rejected_logps,
             chosen_lengths,
             rejected_lengths,
-            **self.hyperparameters,
         )
+        return self.definition.loss(logps, **self.hyperparameters)
 
 
 def objective_names() -> list[str]:
@@ -159,29 +187,10 @@ def _smoothed_logistic(margin: Tensor, label_smoothing: float) -> Tensor:
     return (1 - label_smoothing) * loss - label_smoothing * logsigmoid(-margin)
 
 
-def _add_nll(loss: Tensor, weight: float, chosen_logps: Tensor, chosen_lengths: Tensor) -> Tensor:
-    """Add `weight` times Eq. 9, the mean negative log-likelihood per token of the chosen response."""
-    if weight == 0.0:
-        return loss
-    return loss - weight * chosen_logps / chosen_lengths
-
-
 @register("dpo", beta=BETA, label_smoothing=SMOOTHING)
-def dpo(
-    policy_chosen_logps: Tensor,
-    policy_rejected_logps: Tensor,
-    reference_chosen_logps: Tensor,
-    reference_rejected_logps: Tensor,
-    chosen_lengths: Tensor,  # noqa: ARG001
-    rejected_lengths: Tensor,  # noqa: ARG001
-    *,
-    beta: float,
-    label_smoothing: float,
-) -> Tensor:
+def dpo(logps: PairLogps, *, beta: float, label_smoothing: float) -> Tensor:
     """DPO (Rafailov et al. 2024; paper Eq. 5): -log sigmoid(beta (s_theta - s_ref))."""
-    s_theta = policy_chosen_logps - policy_rejected_logps
-    s_ref = reference_chosen_logps - reference_rejected_logps
-    return _smoothed_logistic(beta * (s_theta - s_ref), label_smoothing)
+    return _smoothed_logistic(beta * (logps.s_theta - logps.s_ref), label_smoothing)
 
 
 @register(
@@ -190,30 +199,9 @@ def dpo(
     alpha=Hyperparameter(0.2, "weight of the NLL term (alpha in the paper's Table 6)"),
     label_smoothing=SMOOTHING,
 )
-def dpo_nll(
-    policy_chosen_logps: Tensor,
-    policy_rejected_logps: Tensor,
-    reference_chosen_logps: Tensor,
-    reference_rejected_logps: Tensor,
-    chosen_lengths: Tensor,
-    rejected_lengths: Tensor,
-    *,
-    beta: float,
-    alpha: float,
-    label_smoothing: float,
-) -> Tensor:
+def dpo_nll(logps: PairLogps, *, beta: float, alpha: float, label_smoothing: float) -> Tensor:
     """DPO + NLL (Pang et al. 2024; paper Table 6): DPO - (alpha/|y_w|) log pi(y_w|x)."""
-    loss = dpo(
-        policy_chosen_logps,
-        policy_rejected_logps,
-        reference_chosen_logps,
-        reference_rejected_logps,
-        chosen_lengths,
-        rejected_lengths,
-        beta=beta,
-        label_smoothing=label_smoothing,
-    )
-    return _add_nll(loss, alpha, policy_chosen_logps, chosen_lengths)
+    return dpo(logps, beta=beta, label_smoothing=label_smoothing) + alpha * logps.nll
 
 
 @register(
@@ -223,20 +211,9 @@ def dpo_nll(
     gamma=Hyperparameter(0.5, "target margin, not scaled by beta"),
     label_smoothing=SMOOTHING,
 )
-def simpo(
-    policy_chosen_logps: Tensor,
-    policy_rejected_logps: Tensor,
-    reference_chosen_logps: Tensor,  # noqa: ARG001
-    reference_rejected_logps: Tensor,  # noqa: ARG001
-    chosen_lengths: Tensor,
-    rejected_lengths: Tensor,
-    *,
-    beta: float,
-    gamma: float,
-    label_smoothing: float,
-) -> Tensor:
-    """SimPO (Meng et al. 2024; paper Table 6): logistic in beta times the mean log-probabilities' gap - gamma."""
-    gap = policy_chosen_logps / chosen_lengths - policy_rejected_logps / rejected_lengths
+def simpo(logps: PairLogps, *, beta: float, gamma: float, label_smoothing: float) -> Tensor:
+    """SimPO (Meng et al. 2024; paper Table 6): logistic in beta times the gap of mean log-probabilities - gamma."""
+    gap = logps.chosen / logps.chosen_lengths - logps.rejected / logps.rejected_lengths
     return _smoothed_logistic(beta * gap - gamma, label_smoothing)
 
 
@@ -246,22 +223,9 @@ def simpo(
     alpha=Hyperparameter(0.03, "weight of the agreement term alpha * s_ref"),
     label_smoothing=SMOOTHING,
 )
-def alpha_dpo(
-    policy_chosen_logps: Tensor,
-    policy_rejected_logps: Tensor,
-    reference_chosen_logps: Tensor,
-    reference_rejected_logps: Tensor,
-    chosen_lengths: Tensor,  # noqa: ARG001
-    rejected_lengths: Tensor,  # noqa: ARG001
-    *,
-    beta: float,
-    alpha: float,
-    label_smoothing: float,
-) -> Tensor:
+def alpha_dpo(logps: PairLogps, *, beta: float, alpha: float, label_smoothing: float) -> Tensor:
     """alpha-DPO (paper Eq. 6): -log sigmoid(beta (s_theta - (1 + alpha) s_ref))."""
-    s_theta = policy_chosen_logps - policy_rejected_logps
-    s_ref = reference_chosen_logps - reference_rejected_logps
-    return _smoothed_logistic(beta * (s_theta - (1 + alpha) * s_ref), label_smoothing)
+    return _smoothed_logistic(beta * (logps.s_theta - (1 + alpha) * logps.s_ref), label_smoothing)
 
 
 @register(
@@ -271,29 +235,6 @@ def alpha_dpo(
     lambda_=Hyperparameter(0.2, "weight of the NLL term"),
     label_smoothing=SMOOTHING,
 )
-def aipo(
-    policy_chosen_logps: Tensor,
-    policy_rejected_logps: Tensor,
-    reference_chosen_logps: Tensor,
-    reference_rejected_logps: Tensor,
-    chosen_lengths: Tensor,
-    rejected_lengths: Tensor,
-    *,
-    beta: float,
-    alpha: float,
-    lambda_: float,
-    label_smoothing: float,
-) -> Tensor:
+def aipo(logps: PairLogps, *, beta: float, alpha: float, lambda_: float, label_smoothing: float) -> Tensor:
     """AIPO (paper Eq. 10): alpha-DPO + lambda * NLL of the chosen response per token (Eq. 9)."""
-    loss = alpha_dpo(
-        policy_chosen_logps,
-        policy_rejected_logps,
-        reference_chosen_logps,
-        reference_rejected_logps,
-        chosen_lengths,
-        rejected_lengths,
-        beta=beta,
-        alpha=alpha,
-        label_smoothing=label_smoothing,
-    )
-    return _add_nll(loss, lambda_, policy_chosen_logps, chosen_lengths)
+    return alpha_dpo(logps, beta=beta, alpha=alpha, label_smoothing=label_smoothing) + lambda_ * logps.nll

@@ -86,15 +86,7 @@ class Store:
 
     def prepare(self) -> None:
         """Create the root; raises `UserError` if it cannot be written to."""
-        try:
-            self.root.mkdir(parents=True, exist_ok=True)
-            probe = self.root / f".probe-{os.getpid()}"
-            probe.touch()
-            probe.unlink()
-        except OSError as error:
-            raise UserError(
-                f"cannot write to the store {self.root}: {error.strerror}; choose another folder with --store"
-            ) from None
+        make_writable_folder(self.root, "store", "--store")
 
     def path(self, stage: str, key: str) -> Path:
         """Where the artifact is, or will be once it is published."""
@@ -155,6 +147,17 @@ class Store:
         shutil.rmtree(parts_folder(folder), ignore_errors=True)
         _publish(folder, self.path(request.stage, request.key), request, summary, duration_s)
         return self.get(request.stage, request.key)
+
+
+def make_writable_folder(path: Path, what: str, option: str) -> None:
+    """Create a folder and try to write to it; raises `UserError` naming the `option` that chooses another."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        probe = path / f".probe-{os.getpid()}"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise UserError(f"cannot write to the {what} {path}: {error.strerror}; choose another with {option}") from None
 
 
 def parts_folder(folder: Path) -> Path:

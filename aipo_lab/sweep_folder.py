@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import subprocess
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -18,7 +17,7 @@ from aipo_lab.config import parse_yaml
 from aipo_lab.errors import UserError
 from aipo_lab.jsonl import read_json, write_json, write_text_atomically
 from aipo_lab.model_sources import BaseModel
-from aipo_lab.store import package_versions
+from aipo_lab.store import make_writable_folder, package_versions
 from aipo_lab.sweep import Sweep, build_trials
 
 
@@ -51,15 +50,7 @@ class SweepFolder:
 
     def prepare(self) -> None:
         """Create the folder; raises `UserError` if it cannot be written to."""
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            probe = self.path / f".probe-{os.getpid()}"
-            probe.touch()
-            probe.unlink()
-        except OSError as error:
-            raise UserError(
-                f"cannot write to the output folder {self.path}: {error.strerror}; choose another with --out"
-            ) from None
+        make_writable_folder(self.path, "output folder", "--out")
 
     def save_sweep(self, sweep: Sweep, base_models: Mapping[str, BaseModel], store_root: Path) -> None:
         """Write the resolved sweep with versions and commit, before any work starts."""

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from aipo_lab.benchmarks.embedded import EmbeddedJudgeConfig, judge
+from aipo_lab.length_control import length_controlled_win_rate
 from aipo_lab.worlds import WorldConfig, get_world
 from aipo_lab.worlds.micro.instructions import parse_instruction
 
@@ -71,6 +72,19 @@ def test_a_judge_with_a_taste_for_length_is_fooled_by_filler_and_the_truth_is_no
     assert biased["judged_win_rate"].value == 100
     assert biased["win_rate"].value == fair["judged_win_rate"].value == fair["win_rate"].value == 50
     assert biased["length_tokens"].value > 1.5 * judge(short, short, config())[0]["length_tokens"].value
+
+
+def test_the_length_controlled_rate_compares_the_lengths_of_both_sides() -> None:
+    ours = answers(filler=2)[:25] + answers(silent=40)[25:]
+    theirs = answers(filler=1)
+    scores, judgments = judge(ours, theirs, config(0.3))
+    expected = length_controlled_win_rate(
+        [one["judged_preference"] for one in judgments],
+        [row["tokens"] for row in ours],
+        [row["tokens"] for row in theirs],
+    )
+    assert scores["lc_win_rate"] == expected
+    assert abs(expected.value - scores["judged_win_rate"].value) > 1
 
 
 def test_the_metrics_are_those_of_the_design() -> None:

@@ -215,13 +215,15 @@ def test_training_publishes_an_ordinary_model_folder_and_leaves_its_start_alone(
         "pairs": put_artifact("pair", {"pairs.jsonl": make_pairs()}),
     }
     config = train_config("simpo", beta=2.0, gamma=0.5)
+    start = store.root / references["policy"] / "model"
+    POLICIES.get(start, "cpu", "float32")  # in memory, as after generating with it
     made = run_stage(StageNode(ArtifactRequest("train", 1, config, references)), store, lambda *_: None)
     names = {path.name for path in made.file("model").iterdir()}
     assert {"config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"} <= names
     assert not [name for name in names if name.endswith((".bin", ".pt", ".pkl"))]
     kept = POLICIES.get(made.file("model"), "cpu", "float32").model.state_dict()
     loaded = load_policy(made.file("model"), "cpu", "float32").model.state_dict()
-    base = load_policy(base_model_folder, "cpu", "float32").model.state_dict()
+    base = POLICIES.get(start, "cpu", "float32").model.state_dict()
     assert all(torch.equal(kept[name], loaded[name]) for name in loaded)  # in memory and on disk the same
     assert all(torch.equal(before[name], base[name]) for name in before)
     assert any(not torch.equal(loaded[name], base[name]) for name in loaded)

@@ -1,0 +1,72 @@
+"""Where a base model comes from: folders are checked and fingerprinted by content."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from aipo_lab.errors import UserError
+from aipo_lab.model_sources import SMALL_FILE_BYTES, BaseModel, check_model_folder, find_base_model, fingerprint_folder
+from aipo_lab.recipe import build_recipe, profile_values
+from aipo_lab.stages.definition import Runtime
+
+RECIPE = build_recipe(profile_values("micro"))
+
+
+def test_the_micro_model_is_trained_not_found() -> None:
+    model = find_base_model("micro")
+    assert model == BaseModel()
+    assert model.config(RECIPE) == {"micro": RECIPE.model.micro.model_dump(mode="json"), "fingerprint": None}
+
+
+def test_a_folder_is_known_by_its_content_not_by_its_place(base_model_folder: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(base_model_folder, copy)
+    original, other = (find_base_model(str(folder)) for folder in (base_model_folder, copy))
+    assert original.config(RECIPE) == other.config(RECIPE)
+    assert original.config(RECIPE)["micro"] is None
+    assert other.runtime(Runtime()).model_folder == str(copy.resolve())
+    check_model_folder(copy)
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors", "tokenizer.json"])
+def test_a_changed_byte_is_another_model(base_model_folder: Path, tmp_path: Path, name: str) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(base_model_folder, copy)
+    content = bytearray((copy / name).read_bytes())
+    content[len(content) // 2] ^= 1
+    (copy / name).write_bytes(content)
+    assert fingerprint_folder(copy) != fingerprint_folder(base_model_folder)
+
+
+@pytest.mark.parametrize("place", [0, SMALL_FILE_BYTES + 5, -1])
+def test_large_files_are_told_apart_at_their_ends_and_by_size(tmp_path: Path, place: int) -> None:
+    content = bytearray(3 * SMALL_FILE_BYTES)
+    prints = []
+    for change in (False, True):
+        if change:
+            content[place] = 1
+        (tmp_path / "model.safetensors").write_bytes(content)
+        prints.append(fingerprint_folder(tmp_path))
+    in_the_middle = place == SMALL_FILE_BYTES + 5
+    assert (prints[0] == prints[1]) == in_the_middle  # the stated limit of the fingerprint
+    (tmp_path / "model.safetensors").write_bytes(content[:-1])
+    assert fingerprint_folder(tmp_path) not in prints
+
+
+def test_files_that_do_not_matter_do_not_count(base_model_folder: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(base_model_folder, copy)
+    (copy / "README.md").write_text("words")
+    assert fingerprint_folder(copy) == fingerprint_folder(base_model_folder)
+
+
+@pytest.mark.parametrize("content", ["{", "[]", "{}", '"x"'])
+def test_a_config_that_names_no_model_is_refused(base_model_folder: Path, tmp_path: Path, content: str) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(base_model_folder, copy)
+    (copy / "config.json").write_text(content)
+    with pytest.raises(UserError, match=r"config\.json names no model_type"):
+        find_base_model(str(copy))
