@@ -447,6 +447,9 @@ def test_an_interrupted_sweep_says_how_to_resume_and_ends_the_same(
     assert "Traceback" not in output
     assert 0 < sum(stage_runs(store).values()) < planned(finished.plan)["all"][1]
     assert {row["state"] for row in read_rows(out)} >= {"pending"}
+    status = CliRunner().invoke(main, ["status", str(out)])
+    assert status.exit_code == 0, status.output
+    assert "pending" in status.output
     done = run(arguments, tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     assert (out / "results.csv").read_bytes() == finished.results

@@ -13,12 +13,11 @@ from pydantic import Field
 from aipo_lab.chat import encode_prompt, user_message
 from aipo_lab.config import StrictModel
 from aipo_lab.generation.engine import SamplingConfig
-from aipo_lab.generation.sharded import EngineConfig, generate_in_shards
-from aipo_lab.generation.transformers_engine import TransformersEngine
+from aipo_lab.generation.sharded import EngineConfig
 from aipo_lab.jsonl import write_jsonl
-from aipo_lab.models import POLICIES
 from aipo_lab.stages.definition import StageContext, stage
 from aipo_lab.stages.respond import response_row
+from aipo_lab.stages.sampling import input_policy, sample
 from aipo_lab.worlds import WorldConfig, get_world
 
 
@@ -37,18 +36,9 @@ class AnswerConfig(StrictModel):
 def answer(context: StageContext[AnswerConfig]) -> Mapping[str, Any]:
     """Write `answers.jsonl`."""
     config = context.config
-    policy = POLICIES.get(context.inputs["policy"].file("model"), context.runtime.device, config.engine.dtype)
+    policy = input_policy(context)
     prompts = get_world(config.world.name, config.world.seed).benchmark_prompts(config.n_prompts)
-    made = generate_in_shards(
-        TransformersEngine(policy, config.engine.batch_size),
-        [encode_prompt(policy.tokenizer, user_message(prompt)) for prompt in prompts],
-        1,
-        config.sampling,
-        config.seed,
-        config.engine.shard_prompts,
-        context.parts,
-        context.progress,
-    )
+    made = sample(context, policy, [encode_prompt(policy.tokenizer, user_message(prompt)) for prompt in prompts], 1)
     write_jsonl(
         context.folder / "answers.jsonl",
         (

@@ -11,12 +11,10 @@ from typing import Any, Generic, TypeVar
 from pydantic import Field
 
 from aipo_lab.config import StrictModel
+from aipo_lab.progress import Progress
 from aipo_lab.store import Artifact, ArtifactRequest, Store, parts_folder
 
 STAGE_NAMES = ("base", "instruct", "respond", "rank", "pair", "reference", "train", "answer", "judge")
-
-Progress = Callable[[int, int, str], None]
-"""Called with (done, total, unit) while a stage works."""
 
 Config = TypeVar("Config", bound=StrictModel)
 

@@ -18,10 +18,11 @@ from aipo_lab.generation.engine import Completion, SamplingConfig
 from aipo_lab.generation.sharded import EngineConfig
 from aipo_lab.generation.transformers_engine import TransformersEngine
 from aipo_lab.jsonl import read_jsonl, write_jsonl
-from aipo_lab.models import POLICIES, Policy
+from aipo_lab.models import Policy
 from aipo_lab.seeds import derive_seed
 from aipo_lab.self_instruct import InstructionFilter, few_shot_prompt, split_instructions, stop_strings
 from aipo_lab.stages.definition import StageContext, stage
+from aipo_lab.stages.sampling import input_policy
 from aipo_lab.worlds import World, WorldConfig, get_world
 
 
@@ -76,7 +77,7 @@ def _reasons(counts: Counter[str]) -> str:
 
 def _self_instruct(context: StageContext[InstructConfig], world: World) -> tuple[list[str], Counter[str]]:
     config, pool = context.config, world.pool()
-    policy = POLICIES.get(context.inputs["policy"].file("model"), context.runtime.device, config.engine.dtype)
+    policy = input_policy(context)
     keeper = InstructionFilter(
         lambda text: len(policy.tokenizer(text, add_special_tokens=False)["input_ids"]),
         config.min_tokens,

@@ -14,11 +14,10 @@ from aipo_lab.chat import encode_prompt, user_message
 from aipo_lab.config import StrictModel
 from aipo_lab.errors import StageFailed
 from aipo_lab.generation.engine import Completion, SamplingConfig
-from aipo_lab.generation.sharded import EngineConfig, generate_in_shards
-from aipo_lab.generation.transformers_engine import TransformersEngine
+from aipo_lab.generation.sharded import EngineConfig
 from aipo_lab.jsonl import read_jsonl, write_jsonl
-from aipo_lab.models import POLICIES
 from aipo_lab.stages.definition import StageContext, stage
+from aipo_lab.stages.sampling import input_policy, sample
 
 
 class RespondSettings(StrictModel):
@@ -45,22 +44,13 @@ class RespondConfig(RespondSettings):
 def respond(context: StageContext[RespondConfig]) -> Mapping[str, Any]:
     """Write `responses.jsonl`; the summary counts prompts left out, tokens and truncated candidates."""
     config = context.config
-    policy = POLICIES.get(context.inputs["policy"].file("model"), context.runtime.device, config.engine.dtype)
+    policy = input_policy(context)
     rows = read_jsonl(context.inputs["prompts"].file("prompts.jsonl"))
     encoded = [encode_prompt(policy.tokenizer, user_message(row["prompt"])) for row in rows]
     kept = [i for i, tokens in enumerate(encoded) if len(tokens) <= config.max_prompt_tokens]
     if not kept:
         raise StageFailed(f"all {len(rows)} prompts are longer than max_prompt_tokens = {config.max_prompt_tokens}")
-    candidates = generate_in_shards(
-        TransformersEngine(policy, config.engine.batch_size),
-        [encoded[i] for i in kept],
-        config.n_candidates,
-        config.sampling,
-        config.seed,
-        config.engine.shard_prompts,
-        context.parts,
-        context.progress,
-    )
+    candidates = sample(context, policy, [encoded[i] for i in kept], config.n_candidates)
     write_jsonl(
         context.folder / "responses.jsonl",
         (

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from aipo_lab.errors import StageFailed
+from aipo_lab.progress import Progress
 from aipo_lab.worlds.micro.demonstrations import DemonstrationConfig
 from aipo_lab.worlds.micro.supervised import Row, SupervisedMix, micro_batches
 from aipo_lab.worlds.micro.tokenizer import build_tokenizer
@@ -18,8 +19,6 @@ from aipo_lab.worlds.micro.world import MicroWorld
 
 if TYPE_CHECKING:
     import torch
-
-Progress = Callable[[int, int, str], None]
 
 MAX_POSITIONS = 512
 # Llama's own 0.02 leaves so narrow a model blind to the prompt for the first 200 steps; with 0.06 it takes 50.
