@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from aipo_lab.errors import MissingDependency, UserError
+from aipo_lab.fingerprint import fingerprint_folder
 from aipo_lab.recipe import Recipe
 from aipo_lab.stages.definition import Runtime
-
-SMALL_FILE_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -84,24 +81,6 @@ def _json_or_empty(path: Path) -> dict[str, Any]:
     except ValueError:
         return {}
     return values if isinstance(values, dict) else {}
-
-
-def fingerprint_folder(folder: Path) -> str:
-    """A hash of the folder's content: small files whole, large ones by size and both ends.
-
-    Hashing tens of gigabytes before every sweep would take minutes; weights that differ differ in the
-    header, the first or the last mebibyte in practice.
-    """
-    digest = hashlib.sha256()
-    for path in sorted(path for path in folder.iterdir() if path.suffix in (".json", ".safetensors", ".jinja")):
-        size_bytes = path.stat().st_size
-        digest.update(f"{path.name}/{size_bytes}/".encode())
-        with path.open("rb") as stream:
-            digest.update(stream.read(SMALL_FILE_BYTES))
-            if size_bytes > SMALL_FILE_BYTES:
-                stream.seek(-SMALL_FILE_BYTES, os.SEEK_END)
-                digest.update(stream.read())
-    return digest.hexdigest()[:32]
 
 
 def _download(source: str) -> Path:

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from aipo_lab.errors import UserError
+from aipo_lab.hashing import sha256_of
 from aipo_lab.jsonl import read_json, write_json
 
 MANIFEST = "manifest.json"
@@ -187,7 +188,7 @@ def _publish(
         "inputs": dict(request.inputs),
         "summary": dict(summary),
         "files": {
-            str(path.relative_to(folder)): {"size_bytes": path.stat().st_size, "sha256": _sha256(path)}
+            str(path.relative_to(folder)): {"size_bytes": path.stat().st_size, "sha256": sha256_of(path)}
             for path in files
         },
         "duration_s": round(duration_s, 3),
@@ -222,8 +223,3 @@ def _fsync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from aipo_lab.errors import UserError
-from aipo_lab.model_sources import SMALL_FILE_BYTES, BaseModel, check_model_folder, find_base_model, fingerprint_folder
+from aipo_lab.fingerprint import REMEMBERED_FILE_BYTES, fingerprint_folder
+from aipo_lab.model_sources import BaseModel, check_model_folder, find_base_model
 from aipo_lab.recipe import build_recipe, profile_values
 from aipo_lab.stages.definition import Runtime
 
@@ -42,9 +43,12 @@ def test_a_changed_byte_is_another_model(base_model_folder: Path, tmp_path: Path
 
 
 @pytest.mark.parametrize("share", [0.0, 0.3, 0.5, 0.7, 1.0])
-def test_large_files_are_told_apart_wherever_a_tensor_differs(tmp_path: Path, share: float) -> None:
+def test_large_files_are_told_apart_wherever_a_tensor_differs(
+    tmp_path: Path, share: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A fine-tune may leave embeddings and the last layers alone: a twentieth in the middle is enough."""
-    size = 10 * SMALL_FILE_BYTES
+    monkeypatch.setenv("AIPO_LAB_CACHE", str(tmp_path / "cache"))
+    size = 2 * REMEMBERED_FILE_BYTES
     content, changed = bytes(size), bytearray(size)
     start = round(share * (size - size // 20))
     changed[start : start + size // 20] = b"x" * (size // 20)

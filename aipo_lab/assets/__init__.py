@@ -16,9 +16,10 @@ from typing import Any
 
 from filelock import FileLock
 
-from aipo_lab.assets.asset import Asset, Progress, sha256_of
+from aipo_lab.assets.asset import Asset, Progress
 from aipo_lab.assets.smollm2 import SMOLLM2_135M
 from aipo_lab.errors import UserError
+from aipo_lab.hashing import sha256_of
 from aipo_lab.jsonl import read_json, write_json
 
 __all__ = ["Asset", "AssetInfo", "Progress", "assets_home", "fetch", "find", "list_assets"]

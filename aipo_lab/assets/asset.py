@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from aipo_lab.errors import UserError
+from aipo_lab.hashing import sha256_of
 
 Progress = Callable[[str], None]
 """Called with a short sentence whenever a step of a fetch starts."""
@@ -29,12 +30,6 @@ class Asset:
     size_bytes: int
     source: str
     build: Callable[[Path, Progress], dict[str, Any]]
-
-
-def sha256_of(path: Path) -> str:
-    """SHA-256 of a file, in hexadecimal."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def git_blob_id_of(path: Path) -> str:

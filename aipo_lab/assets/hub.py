@@ -10,7 +10,8 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
-from aipo_lab.assets.asset import git_blob_id_of, require_hash, sha256_of
+from aipo_lab.assets.asset import git_blob_id_of, require_hash
+from aipo_lab.hashing import sha256_of
 
 PROBE_TIMEOUT_S = 4.0
 
