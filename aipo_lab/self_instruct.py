@@ -38,7 +38,7 @@ def split_instructions(completion: str, n_new: int) -> list[str]:
 
 
 def _tidy(instruction: str) -> str:
-    return " ".join(instruction.split()).rstrip(":")
+    return " ".join(instruction.split()).rstrip(": ")
 
 
 class InstructionFilter:

@@ -450,6 +450,8 @@ def test_an_interrupted_sweep_says_how_to_resume_and_ends_the_same(
     status = CliRunner().invoke(main, ["status", str(out)])
     assert status.exit_code == 0, status.output
     assert "pending" in status.output
+    if sign == signal.SIGTERM:
+        return  # that resuming ends the same needs to be seen only once
     done = run(arguments, tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     assert (out / "results.csv").read_bytes() == finished.results

@@ -10,7 +10,7 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from aipo_lab.chat import encode_prompt, encode_response
@@ -88,11 +88,11 @@ def micro_batches(indices: Sequence[int], pairs: Sequence[EncodedPair], max_toke
 
 @dataclass(frozen=True)
 class PairBatch:
-    """A micro-batch of B pairs in rows of length L with n response tokens in all.
+    """A micro-batch of B pairs in R rows of length L (R = B with shared prompts, else 2 B) with n response tokens.
 
-    `input_ids`, `position_ids`: (B, L). `segments`: (B, L), which part of the row a token belongs to.
-    `sources`: (n,) flat index into B*L of the position that predicts a response token; `targets`: (n,)
-    the token; `responses`: (n,) the response it belongs to, 2*row for chosen and 2*row+1 for rejected.
+    `input_ids`, `position_ids`: (R, L). `segments`: (R, L), which part of the row a token belongs to.
+    `sources`: (n,) flat index into R*L of the position that predicts a response token; `targets`: (n,)
+    the token; `responses`: (n,) the response it belongs to, 2*pair for chosen and 2*pair+1 for rejected.
     `lengths`: (B, 2) tokens of chosen and rejected.
     """
 
@@ -103,11 +103,17 @@ class PairBatch:
     targets: Tensor
     responses: Tensor
     lengths: Tensor
+    shared: bool
 
-    def attention_mask(self, dtype: Any) -> Tensor:
-        """Additive mask (B, 1, L, L): 0 where attention is allowed, the lowest number of `dtype` elsewhere."""
+    def attention_mask(self, dtype: Any) -> Tensor | None:
+        """Additive mask (R, 1, L, L): 0 where attention is allowed, the lowest number of `dtype` elsewhere.
+
+        None without shared prompts: causal attention keeps the padding on the right out of sight.
+        """
         import torch
 
+        if not self.shared:
+            return None
         width = self.segments.shape[1]
         queries, keys = self.segments[:, :, None], self.segments[:, None, :]
         earlier = torch.ones(width, width, dtype=torch.bool, device=self.segments.device).tril()
@@ -116,37 +122,71 @@ class PairBatch:
         return mask.masked_fill_(~allowed, torch.finfo(dtype).min).unsqueeze(1)
 
 
-def collate(pairs: Sequence[EncodedPair], pad_token_id: int, device: str) -> PairBatch:
-    """Lay out a micro-batch."""
+Part = tuple[int, list[int]]
+"""A response's number within the micro-batch, and its tokens."""
+
+
+def collate(pairs: Sequence[EncodedPair], pad_token_id: int, device: str, shared: bool = True) -> PairBatch:
+    """Lay out a micro-batch, with each prompt once (`shared`) or once per response."""
     import torch
 
-    width = max(pair.n_tokens for pair in pairs)
-    ids, positions, segments = [], [], []
-    sources: list[int] = []
-    targets: list[int] = []
-    responses: list[int] = []
-    for row, pair in enumerate(pairs):
-        n_prompt, n_chosen, n_rejected = len(pair.prompt), len(pair.chosen), len(pair.rejected)
-        n_padding = width - pair.n_tokens
-        ids.append(pair.prompt + pair.chosen + pair.rejected + [pad_token_id] * n_padding)
-        positions.append([*range(n_prompt + n_chosen), *range(n_prompt, n_prompt + n_rejected), *([0] * n_padding)])
-        segments.append([PROMPT] * n_prompt + [CHOSEN] * n_chosen + [REJECTED] * n_rejected + [PADDING] * n_padding)
-        start = row * width
-        for which, (first, response) in enumerate(((n_prompt, pair.chosen), (n_prompt + n_chosen, pair.rejected))):
-            # The first token of either response is predicted by the last token of the shared prompt.
-            sources += [start + n_prompt - 1, *range(start + first, start + first + len(response) - 1)]
-            targets += response
-            responses += [2 * row + which] * len(response)
+    rows = _shared_rows(pairs) if shared else _separate_rows(pairs)
+    width = max(len(prompt) + sum(len(response) for _, response in parts) for prompt, parts in rows)
+    columns = _Columns()
+    for number, (prompt, parts) in enumerate(rows):
+        columns.add_row(prompt, parts, number * width, width, pad_token_id)
 
     def tensor(values: Any) -> Tensor:
         return torch.tensor(values, device=device)
 
     return PairBatch(
-        input_ids=tensor(ids),
-        position_ids=tensor(positions),
-        segments=tensor(segments),
-        sources=tensor(sources),
-        targets=tensor(targets),
-        responses=tensor(responses),
+        input_ids=tensor(columns.ids).view(-1, width),
+        position_ids=tensor(columns.positions).view(-1, width),
+        segments=tensor(columns.segments).view(-1, width),
+        sources=tensor(columns.sources),
+        targets=tensor(columns.targets),
+        responses=tensor(columns.responses),
         lengths=tensor([[len(pair.chosen), len(pair.rejected)] for pair in pairs]),
+        shared=shared,
     )
+
+
+def _shared_rows(pairs: Sequence[EncodedPair]) -> list[tuple[list[int], list[Part]]]:
+    return [(pair.prompt, [(2 * i, pair.chosen), (2 * i + 1, pair.rejected)]) for i, pair in enumerate(pairs)]
+
+
+def _separate_rows(pairs: Sequence[EncodedPair]) -> list[tuple[list[int], list[Part]]]:
+    return [(prompt, [part]) for prompt, parts in _shared_rows(pairs) for part in parts]
+
+
+@dataclass
+class _Columns:
+    """The flat columns of a batch, row after row."""
+
+    ids: list[int] = field(default_factory=list)
+    positions: list[int] = field(default_factory=list)
+    segments: list[int] = field(default_factory=list)
+    sources: list[int] = field(default_factory=list)
+    targets: list[int] = field(default_factory=list)
+    responses: list[int] = field(default_factory=list)
+
+    def add_row(self, prompt: list[int], parts: Sequence[Part], start: int, width: int, pad_token_id: int) -> None:
+        """Add prompt, responses and padding of one row, whose first token has the flat index `start`."""
+        n_prompt = len(prompt)
+        self.ids += prompt
+        self.positions += range(n_prompt)
+        self.segments += [PROMPT] * n_prompt
+        first = start + n_prompt
+        for number, response in parts:
+            self.ids += response
+            self.positions += range(n_prompt, n_prompt + len(response))
+            self.segments += [(CHOSEN, REJECTED)[number % 2]] * len(response)
+            # The first token of every response is predicted by the last token of the prompt.
+            self.sources += [start + n_prompt - 1, *range(first, first + len(response) - 1)]
+            self.targets += response
+            self.responses += [number] * len(response)
+            first += len(response)
+        n_padding = start + width - first
+        self.ids += [pad_token_id] * n_padding
+        self.positions += [0] * n_padding
+        self.segments += [PADDING] * n_padding

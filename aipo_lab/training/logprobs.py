@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from aipo_lab.progress import Progress
 from aipo_lab.training.batches import EncodedPair, PairBatch, collate, micro_batches
 
 if TYPE_CHECKING:
@@ -69,17 +70,42 @@ def _scale(logits: Any, config: Any) -> Any:
 
 
 def all_pair_logps(
-    model: Any, pairs: Sequence[EncodedPair], pad_token_id: int, max_tokens: int, progress: Any
+    model: Any, pairs: Sequence[EncodedPair], pad_token_id: int, max_tokens: int, progress: Progress
 ) -> Tensor:
     """Summed log-probabilities (len(pairs), 2) without gradients, on the CPU, in the order of `pairs`."""
     import torch
 
     result = torch.empty(len(pairs), 2, dtype=torch.float32)
+    shared = can_share_prompts(model, pairs, pad_token_id)
     done = 0
     for indices in micro_batches(range(len(pairs)), pairs, max_tokens):
-        batch = collate([pairs[i] for i in indices], pad_token_id, model.device)
+        batch = collate([pairs[i] for i in indices], pad_token_id, model.device, shared)
         with torch.inference_mode():
             result[indices] = pair_logps(model, batch).cpu()
         done += len(indices)
         progress(done, len(pairs), "pairs")
     return result
+
+
+def can_share_prompts(model: Any, pairs: Sequence[EncodedPair], pad_token_id: int) -> bool:
+    """Whether rows with shared prompts give this model's own log-probabilities for these pairs.
+
+    Not so where a sliding window would cut a sequence, nor where the model ignores masks or positions (state-space
+    layers, linear biases): that is found out by trying on a few tokens.
+    """
+    import torch
+
+    longest = max(len(pair.prompt) + max(len(pair.chosen), len(pair.rejected)) for pair in pairs)
+    window = getattr(model.config, "sliding_window", None)
+    if window is not None and getattr(model.config, "use_sliding_window", True) and window < longest:
+        return False
+    pair = max(pairs, key=lambda pair: pair.n_tokens)
+    probe = EncodedPair("probe", pair.prompt[-8:], pair.chosen[:5], pair.rejected[:7])
+    with torch.inference_mode():
+        apart = pair_logps(model, collate([probe], pad_token_id, model.device, shared=False))
+        try:
+            together = pair_logps(model, collate([probe], pad_token_id, model.device))
+        except (TypeError, ValueError, RuntimeError, IndexError):  # no masks of this shape in this architecture
+            return False
+    tolerance = 1e-3 if model.dtype == torch.float32 else 0.05
+    return torch.allclose(together, apart, rtol=tolerance, atol=tolerance)

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 from aipo_lab.errors import StageFailed
 from aipo_lab.models import Policy
 from aipo_lab.objectives import Objective
-from aipo_lab.training.batches import EncodedPair, collate, micro_batches, optimiser_batches
+from aipo_lab.progress import Progress
+from aipo_lab.training.batches import EncodedPair, PairBatch, collate, micro_batches, optimiser_batches
 from aipo_lab.training.config import TrainSettings
-from aipo_lab.training.logprobs import pair_logps
+from aipo_lab.training.logprobs import can_share_prompts, pair_logps
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -39,7 +40,7 @@ def train_on_pairs(
     objective: Objective,
     settings: TrainSettings,
     seed: int,
-    progress: Any,
+    progress: Progress,
 ) -> list[CurveRow]:
     """Train `policy` in place; returns one row of training metrics per optimiser step.
 
@@ -60,12 +61,15 @@ def train_on_pairs(
             "rate of 0, so nothing would be learnt; lower train.batch_size or train.warmup_ratio, or use more pairs"
         )
     scheduler = get_cosine_schedule_with_warmup(optimizer, warmup_steps, len(batches))
+    shared = can_share_prompts(policy.model, pairs, policy.pad_token_id)
     curve = []
     for step, indices in enumerate(batches, start=1):
         record = StepRecord(len(indices))
         optimizer.zero_grad(set_to_none=True)
         for micro in micro_batches(indices, pairs, settings.micro_batch_tokens):
-            _accumulate(policy, [pairs[i] for i in micro], _rows(reference_logps, micro), objective, record)
+            batch = collate([pairs[i] for i in micro], policy.pad_token_id, policy.model.device, shared)
+            ids = [pairs[i].id for i in micro]
+            _accumulate(policy, batch, ids, _rows(reference_logps, micro), objective, record)
         gradient_norm = _clip_gradients(policy.model, settings.max_gradient_norm, step)
         row = {"step": float(step), "lr": scheduler.get_last_lr()[0], "gradient_norm": gradient_norm}
         optimizer.step()
@@ -85,7 +89,8 @@ def _rows(reference_logps: Tensor | None, indices: Sequence[int]) -> Tensor:
 
 def _accumulate(
     policy: Policy,
-    pairs: Sequence[EncodedPair],
+    batch: PairBatch,
+    ids: Sequence[str],
     reference_logps: Tensor,
     objective: Objective,
     record: StepRecord,
@@ -93,14 +98,13 @@ def _accumulate(
     """Add the gradient of a micro-batch's share of the step's mean loss."""
     import torch
 
-    batch = collate(pairs, policy.pad_token_id, policy.model.device)
     logps = pair_logps(policy.model, batch)
     reference = reference_logps.to(logps)
     lengths = batch.lengths.to(logps.dtype)
     chosen, rejected = logps[:, 0], logps[:, 1]
     losses = objective(chosen, rejected, reference[:, 0], reference[:, 1], lengths[:, 0], lengths[:, 1])
     if not bool(torch.isfinite(losses).all()):
-        bad = [pair.id for pair, loss in zip(pairs, losses.tolist(), strict=True) if not math.isfinite(loss)]
+        bad = [name for name, loss in zip(ids, losses.tolist(), strict=True) if not math.isfinite(loss)]
         raise StageFailed(
             f"the {objective.name} loss is not finite for pairs {', '.join(bad[:5])}; lower train.learning_rate"
         )
