@@ -74,7 +74,11 @@ def build_graph(sweep: Sweep, base_models: Mapping[str, BaseModel] | None = None
         if source not in models:
             models[source] = find_base_model(source)
         compute = trial.recipe.compute
-        runtime = Runtime(threads=threads_per_stage(compute), device=compute.device)
+        runtime = Runtime(
+            threads=threads_per_stage(compute),
+            device=compute.device,
+            checkpoint_interval_s=compute.checkpoint_interval_s,
+        )
         graphs[trial.name] = GraphBuilder(trial.recipe, models[source], runtime).build()
     return SweepGraph(graphs, {trial.name: trial.recipe for trial in sweep.trials}, models)
 

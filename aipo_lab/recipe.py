@@ -112,6 +112,9 @@ class ComputeConfig(StrictModel):
     )
     threads: int | Literal["all"] = Field(1, description="CPU threads of a stage, >= 1; all: every core")
     device: str = Field("cpu", description="torch device: cpu, cuda, cuda:1, …")
+    checkpoint_interval_s: float = Field(
+        300, ge=0, description="seconds between checkpoints inside a training; a killed one continues from the last"
+    )
 
     @field_validator("workers", "threads")
     @classmethod

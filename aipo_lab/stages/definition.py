@@ -24,6 +24,7 @@ class Runtime(StrictModel):
 
     threads: int = Field(1, ge=1, description="CPU threads of the process that runs the stage")
     device: str = Field("cpu", description="torch device: cpu, cuda, cuda:1, …")
+    checkpoint_interval_s: float = Field(300, ge=0, description="seconds between checkpoints inside a training")
     model_folder: str | None = Field(None, description="where the base model's folder is on this machine")
 
 

@@ -16,6 +16,7 @@ from aipo_lab.models import POLICIES
 from aipo_lab.stages.definition import StageContext, stage
 from aipo_lab.stages.reference import load_pairs
 from aipo_lab.training.batches import EncodedPair
+from aipo_lab.training.checkpoint import TrainingCheckpoints
 from aipo_lab.training.config import ObjectiveSettings, TrainSettings
 from aipo_lab.training.loop import train_on_pairs
 
@@ -40,7 +41,8 @@ def train(context: StageContext[TrainConfig]) -> Mapping[str, Any]:
     objective = config.objective.build()
     reference = None if objective.reference_free else _reference_logps(context, pairs)
     started = time.monotonic()
-    curve = train_on_pairs(policy, pairs, reference, objective, config, config.seed, context.progress)
+    checkpoints = TrainingCheckpoints(context.parts, context.runtime.checkpoint_interval_s)
+    curve = train_on_pairs(policy, pairs, reference, objective, config, config.seed, context.progress, checkpoints)
     training_s = time.monotonic() - started
     write_jsonl(context.folder / "curve.jsonl", curve)
     policy.model.save_pretrained(str(context.folder / "model"))

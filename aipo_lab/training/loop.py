@@ -12,6 +12,7 @@ from aipo_lab.models import Policy
 from aipo_lab.objectives import Objective
 from aipo_lab.progress import Progress
 from aipo_lab.training.batches import EncodedPair, PairBatch, collate, micro_batches, optimiser_batches
+from aipo_lab.training.checkpoint import TrainingCheckpoints
 from aipo_lab.training.config import TrainSettings
 from aipo_lab.training.logprobs import can_share_prompts, pair_logps
 
@@ -41,11 +42,13 @@ def train_on_pairs(
     settings: TrainSettings,
     seed: int,
     progress: Progress,
+    checkpoints: TrainingCheckpoints | None = None,
 ) -> list[CurveRow]:
     """Train `policy` in place; returns one row of training metrics per optimiser step.
 
-    `reference_logps`: (len(pairs), 2), or None for a reference-free objective. Raises `StageFailed` on a
-    loss or gradient that is not finite, before it reaches the weights.
+    `reference_logps`: (len(pairs), 2), or None for a reference-free objective. With `checkpoints`, a training that
+    was killed continues from its newest one. Raises `StageFailed` on a loss or gradient that is not finite,
+    before it reaches the weights.
     """
     import torch
     from transformers import get_cosine_schedule_with_warmup
@@ -62,8 +65,8 @@ def train_on_pairs(
         )
     scheduler = get_cosine_schedule_with_warmup(optimizer, warmup_steps, len(batches))
     shared = can_share_prompts(policy.model, pairs, policy.pad_token_id)
-    curve = []
-    for step, indices in enumerate(batches, start=1):
+    curve = checkpoints.restore(policy.model, optimizer, scheduler) if checkpoints else []
+    for step, indices in enumerate(batches[len(curve) :], start=len(curve) + 1):
         record = StepRecord(len(indices))
         optimizer.zero_grad(set_to_none=True)
         for micro in micro_batches(indices, pairs, settings.micro_batch_tokens):
@@ -75,6 +78,8 @@ def train_on_pairs(
         optimizer.step()
         scheduler.step()
         curve.append(row | record.sums)
+        if checkpoints:
+            checkpoints.save_if_due(policy.model, optimizer, scheduler, curve)
         progress(step, len(batches), "steps")
     if not all(bool(torch.isfinite(weights).all()) for weights in policy.model.parameters()):
         raise StageFailed("the last update made weights that are not finite; lower train.learning_rate")
