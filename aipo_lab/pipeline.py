@@ -15,6 +15,7 @@ from aipo_lab.model_sources import BaseModel
 from aipo_lab.recipe import Recipe
 from aipo_lab.seeds import derive_seed
 from aipo_lab.stages.definition import Runtime, StageNode, get_stage
+from aipo_lab.stages.reference import ReferenceConfig
 from aipo_lab.store import ArtifactRequest
 
 
@@ -99,8 +100,8 @@ class GraphBuilder:
         inputs |= {"pairs": pairs}
         objective = recipe.objective.at(t)
         if not recipe.objective.definition.reference_free:
-            limits = recipe.train.model_dump(include={"max_prompt_tokens", "max_response_tokens", "micro_batch_tokens"})
-            made["reference"] = self._node("reference", limits, inputs)
+            settings = recipe.train.model_dump(include=set(ReferenceConfig.model_fields))
+            made["reference"] = self._node("reference", settings, inputs)
             inputs |= {"reference": made["reference"]}
         made["train"] = self._stage(
             "train", recipe.train, inputs, seed=self._seed(t, "train"), objective=objective.model_dump()

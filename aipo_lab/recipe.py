@@ -32,8 +32,13 @@ class ObjectiveConfig(StrictModel):
     """The objective and its hyperparameters; left-out ones take the objective's defaults."""
 
     name: str = Field("dpo", description="objective: see aipo_lab.objectives")
-    beta: Schedule | None = Field(None, description="strength of the preference term, > 0")
-    alpha: Schedule | None = Field(None, description="weight of the agreement term (of the NLL term in dpo_nll)")
+    beta: Schedule | None = Field(
+        None, description="strength of the preference term, > 0 (tau of ipo, 1/eta of sppo, lambda of the orpo paper)"
+    )
+    alpha: Schedule | None = Field(
+        None,
+        description="weight of the agreement term (of the NLL term in dpo_nll, rpo, cpo; of the length term in r_dpo)",
+    )
     gamma: Schedule | None = Field(None, description="target margin of simpo")
     lambda_: Schedule | None = Field(None, alias="lambda", description="weight of the NLL term of aipo")
     label_smoothing: Schedule | None = Field(None, description="assumed share of flipped preferences, 0 to 0.5")

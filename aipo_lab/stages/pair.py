@@ -1,8 +1,8 @@
 """Stage `pair`: best against worst candidate of every prompt, then the filters.
 
 Output `pairs.jsonl`: TRL's conversational preference format (`prompt`, `chosen`, `rejected` as message lists)
-plus `id`, `chosen_score`, `rejected_score`, `chosen_tokens`, `rejected_tokens`, `chosen_finish_reason`,
-`rejected_finish_reason`.
+plus `id` and, for both responses, `…_score`, `…_win_rate` (mean probability of beating the prompt's candidates by
+the ranker's scores), `…_tokens` and `…_finish_reason`.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from aipo_lab.chat import user_message
 from aipo_lab.config import StrictModel
 from aipo_lab.errors import StageFailed
 from aipo_lab.jsonl import read_jsonl, write_jsonl
+from aipo_lab.objectives import mean_win_rates
 from aipo_lab.stages.definition import StageContext, stage
 
 
@@ -30,7 +31,7 @@ class PairSettings(StrictModel):
     drop_urls: bool = Field(True, description="drop pairs whose chosen response contains http:// or https://")
 
 
-@stage("pair", version=1, config=PairSettings)
+@stage("pair", version=2, config=PairSettings)
 def pair(context: StageContext[PairSettings]) -> Mapping[str, Any]:
     """Write `pairs.jsonl`; the summary counts the pairs kept and dropped, by reason."""
     counts: Counter[str] = Counter()
@@ -51,11 +52,13 @@ def best_against_worst(row: Mapping[str, Any]) -> dict[str, Any]:
     """The pair of a ranked row: minimum rank against maximum rank, lowest index on ties (official rule)."""
     ranks = row["ranks"]
     best, worst = ranks.index(min(ranks)), ranks.index(max(ranks))
+    win_rates = mean_win_rates(row["scores"])
     made: dict[str, Any] = {"id": row["id"], "prompt": user_message(row["prompt"])}
     for role, index in (("chosen", best), ("rejected", worst)):
         response = row["responses"][index]
         made[role] = [{"role": "assistant", "content": response["text"]}]
         made[f"{role}_score"] = row["scores"][index]
+        made[f"{role}_win_rate"] = win_rates[index]
         made[f"{role}_tokens"] = response["tokens"]
         made[f"{role}_finish_reason"] = response["finish_reason"]
     return made

@@ -6,7 +6,7 @@ Output `reference.jsonl`: `id`, `chosen_logps`, `rejected_logps` (sums over resp
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -25,6 +25,7 @@ class ReferenceConfig(StrictModel):
     max_prompt_tokens: int = Field(512, ge=1, description="as in the train section")
     max_response_tokens: int = Field(2048, ge=1, description="as in the train section")
     micro_batch_tokens: int = Field(8192, ge=1, description="as in the train section")
+    precision: Literal["float32", "bfloat16"] = Field("float32", description="as in the train section")
 
 
 @stage("reference", version=1, config=ReferenceConfig)
@@ -33,7 +34,9 @@ def reference(context: StageContext[ReferenceConfig]) -> Mapping[str, Any]:
     config = context.config
     policy = POLICIES.get(context.inputs["policy"].file("model"), context.runtime.device, "float32")
     pairs, _ = load_pairs(context, policy, config.max_prompt_tokens, config.max_response_tokens)
-    logps = all_pair_logps(policy.model, pairs, policy.pad_token_id, config.micro_batch_tokens, context.progress)
+    logps = all_pair_logps(
+        policy.model, pairs, policy.pad_token_id, config.micro_batch_tokens, context.progress, config.precision
+    )
     write_jsonl(
         context.folder / "reference.jsonl",
         (

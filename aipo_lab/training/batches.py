@@ -23,12 +23,16 @@ PROMPT, CHOSEN, REJECTED, PADDING = 0, 1, 2, 3
 
 @dataclass(frozen=True)
 class EncodedPair:
-    """Token ids of one preference pair; responses include the end token where the policy wrote one."""
+    """Token ids of one preference pair; responses include the end token where the policy wrote one.
+
+    `win_rates` of chosen and rejected are there when the pair's row has them.
+    """
 
     id: str
     prompt: list[int]
     chosen: list[int]
     rejected: list[int]
+    win_rates: tuple[float, float] | None = None
 
     @property
     def n_tokens(self) -> int:
@@ -42,7 +46,9 @@ def encode_pairs(
     """Encode rows of `pairs.jsonl`; a pair past a limit is left out and counted, never cut short."""
     pairs, excluded = [], Counter[str]()
     for row in rows:
-        pair = EncodedPair(row["id"], encode_prompt(tokenizer, row["prompt"]), *_encode_responses(row, tokenizer))
+        rates = (row["chosen_win_rate"], row["rejected_win_rate"]) if "chosen_win_rate" in row else None
+        chosen, rejected = _encode_responses(row, tokenizer)
+        pair = EncodedPair(row["id"], encode_prompt(tokenizer, row["prompt"]), chosen, rejected, rates)
         if len(pair.prompt) > max_prompt_tokens:
             excluded["prompt_too_long"] += 1
         elif max(len(pair.chosen), len(pair.rejected)) > max_response_tokens:

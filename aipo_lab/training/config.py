@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -22,6 +22,10 @@ class TrainSettings(StrictModel):
     max_prompt_tokens: int = Field(512, ge=1, description="pairs with a longer prompt are left out and counted")
     max_response_tokens: int = Field(2048, ge=1, description="pairs with a longer response are left out and counted")
     micro_batch_tokens: int = Field(8192, ge=1, description="tokens computed at once, padding included")
+    precision: Literal["float32", "bfloat16"] = Field(
+        "float32", description="data type of the forward pass; weights, gradients and AdamW stay in float32"
+    )
+    gradient_checkpointing: bool = Field(False, description="compute activations twice instead of storing them")
 
 
 class ObjectiveSettings(StrictModel):

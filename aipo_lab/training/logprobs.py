@@ -20,19 +20,24 @@ CHUNK_LOGITS = 1 << 25
 """Numbers of one chunk of logits (128 MiB in fp32)."""
 
 
-def pair_logps(model: Any, batch: PairBatch) -> Tensor:
-    """Summed log-probabilities (B, 2) in nats of the chosen and rejected responses of a micro-batch."""
+def pair_logps(model: Any, batch: PairBatch, precision: str = "float32") -> Tensor:
+    """Summed log-probabilities (B, 2) in nats of the chosen and rejected responses of a micro-batch.
+
+    The model computes in `precision` (a torch data type); log-probabilities are taken and summed in fp32.
+    """
     import torch
 
+    dtype = getattr(torch, precision)
     decoder = getattr(model, model.base_model_prefix)
-    hidden = decoder(
-        input_ids=batch.input_ids,
-        attention_mask=batch.attention_mask(model.dtype),
-        position_ids=batch.position_ids,
-        use_cache=False,
-    ).last_hidden_state
-    selected = hidden.reshape(-1, hidden.shape[-1])[batch.sources]
-    logps = token_logps(model, selected, batch.targets)
+    with torch.autocast(batch.input_ids.device.type, dtype=dtype, enabled=dtype != torch.float32):
+        hidden = decoder(
+            input_ids=batch.input_ids,
+            attention_mask=batch.attention_mask(model.dtype),
+            position_ids=batch.position_ids,
+            use_cache=False,
+        ).last_hidden_state
+        selected = hidden.reshape(-1, hidden.shape[-1])[batch.sources]
+        logps = token_logps(model, selected, batch.targets)
     sums = torch.zeros(batch.lengths.numel(), dtype=logps.dtype, device=logps.device)
     return sums.index_add(0, batch.responses, logps).view(-1, 2)
 
@@ -70,7 +75,12 @@ def _scale(logits: Any, config: Any) -> Any:
 
 
 def all_pair_logps(
-    model: Any, pairs: Sequence[EncodedPair], pad_token_id: int, max_tokens: int, progress: Progress
+    model: Any,
+    pairs: Sequence[EncodedPair],
+    pad_token_id: int,
+    max_tokens: int,
+    progress: Progress,
+    precision: str = "float32",
 ) -> Tensor:
     """Summed log-probabilities (len(pairs), 2) without gradients, on the CPU, in the order of `pairs`."""
     import torch
@@ -81,7 +91,7 @@ def all_pair_logps(
     for indices in micro_batches(range(len(pairs)), pairs, max_tokens):
         batch = collate([pairs[i] for i in indices], pad_token_id, model.device, shared)
         with torch.inference_mode():
-            result[indices] = pair_logps(model, batch).cpu()
+            result[indices] = pair_logps(model, batch, precision).cpu()
         done += len(indices)
         progress(done, len(pairs), "pairs")
     return result

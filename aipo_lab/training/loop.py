@@ -2,36 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from aipo_lab.errors import StageFailed
 from aipo_lab.models import Policy
 from aipo_lab.objectives import Objective
 from aipo_lab.progress import Progress
-from aipo_lab.training.batches import EncodedPair, PairBatch, collate, micro_batches, optimiser_batches
+from aipo_lab.training.batches import EncodedPair, collate, micro_batches, optimiser_batches
 from aipo_lab.training.checkpoint import TrainingCheckpoints
 from aipo_lab.training.config import TrainSettings
 from aipo_lab.training.logprobs import can_share_prompts, pair_logps
+from aipo_lab.training.record import MicroBatchOutcome, StepRecord
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+logger = logging.getLogger(__name__)
+
 CurveRow = dict[str, float]
-
-
-@dataclass
-class StepRecord:
-    """Per-pair quantities of one optimiser step, summed over its micro-batches."""
-
-    n_pairs: int
-    sums: dict[str, float] = field(default_factory=dict)
-
-    def add(self, name: str, values: Tensor) -> None:
-        """Add per-pair `values` (batch,) to the step's mean of `name`."""
-        self.sums[name] = self.sums.get(name, 0.0) + float(values.detach().double().sum()) / self.n_pairs
 
 
 def train_on_pairs(
@@ -50,111 +42,184 @@ def train_on_pairs(
     was killed continues from its newest one. Raises `StageFailed` on a loss or gradient that is not finite,
     before it reaches the weights.
     """
-    import torch
-    from transformers import get_cosine_schedule_with_warmup
+    trainer = PairTrainer(policy, pairs, reference_logps, objective, settings, seed)
+    return trainer.run(progress, checkpoints)
 
-    batches = optimiser_batches(len(pairs), settings.batch_size, settings.epochs, seed)
-    optimizer = torch.optim.AdamW(
-        policy.model.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True
-    )
-    warmup_steps = math.ceil(settings.warmup_ratio * len(batches))
-    if warmup_steps >= len(batches):
-        raise StageFailed(
-            f"{len(pairs)} pairs make {len(batches)} optimiser steps and all of them are warm-up from a learning "
-            "rate of 0, so nothing would be learnt; lower train.batch_size or train.warmup_ratio, or use more pairs"
+
+class PairTrainer:
+    """One training: policy, data, objective, optimiser and schedule."""
+
+    def __init__(
+        self,
+        policy: Policy,
+        pairs: Sequence[EncodedPair],
+        reference_logps: Tensor | None,
+        objective: Objective,
+        settings: TrainSettings,
+        seed: int,
+    ) -> None:
+        import torch
+
+        self.policy = policy
+        self.pairs = pairs
+        self.reference_logps = torch.zeros(len(pairs), 2) if reference_logps is None else reference_logps
+        self.objective = objective
+        self.settings = settings
+        self.batches = optimiser_batches(len(pairs), settings.batch_size, settings.epochs, seed)
+        self.shared_prompts = can_share_prompts(policy.model, pairs, policy.pad_token_id)
+        self.micro_batch_tokens = settings.micro_batch_tokens
+        self.optimizer, self.scheduler = self._optimizer()
+
+    def _optimizer(self) -> tuple[Any, Any]:
+        import torch
+        from transformers import get_cosine_schedule_with_warmup
+
+        n_steps = len(self.batches)
+        warmup_steps = math.ceil(self.settings.warmup_ratio * n_steps)
+        if warmup_steps >= n_steps:
+            raise StageFailed(
+                f"{len(self.pairs)} pairs make {n_steps} optimiser steps and all of them are warm-up from a learning "
+                "rate of 0, so nothing would be learnt; lower train.batch_size or train.warmup_ratio, or use more pairs"
+            )
+        optimizer = torch.optim.AdamW(
+            self.policy.model.parameters(),
+            lr=self.settings.learning_rate,
+            weight_decay=self.settings.weight_decay,
+            fused=True,
         )
-    scheduler = get_cosine_schedule_with_warmup(optimizer, warmup_steps, len(batches))
-    shared = can_share_prompts(policy.model, pairs, policy.pad_token_id)
-    curve = checkpoints.restore(policy.model, optimizer, scheduler) if checkpoints else []
-    for step, indices in enumerate(batches[len(curve) :], start=len(curve) + 1):
-        record = StepRecord(len(indices))
-        optimizer.zero_grad(set_to_none=True)
-        for micro in micro_batches(indices, pairs, settings.micro_batch_tokens):
-            batch = collate([pairs[i] for i in micro], policy.pad_token_id, policy.model.device, shared)
-            ids = [pairs[i].id for i in micro]
-            _accumulate(policy, batch, ids, _rows(reference_logps, micro), objective, record)
-        gradient_norm = _clip_gradients(policy.model, settings.max_gradient_norm, step)
-        row = {"step": float(step), "lr": scheduler.get_last_lr()[0], "gradient_norm": gradient_norm}
-        optimizer.step()
-        scheduler.step()
-        curve.append(row | record.sums)
-        if checkpoints:
-            checkpoints.save_if_due(policy.model, optimizer, scheduler, curve)
-        progress(step, len(batches), "steps")
-    if not all(bool(torch.isfinite(weights).all()) for weights in policy.model.parameters()):
-        raise StageFailed("the last update made weights that are not finite; lower train.learning_rate")
-    return curve
+        return optimizer, get_cosine_schedule_with_warmup(optimizer, warmup_steps, n_steps)
 
+    def run(self, progress: Progress, checkpoints: TrainingCheckpoints | None = None) -> list[CurveRow]:
+        """Run the steps that are left; returns the rows of all steps."""
+        model = self.policy.model
+        curve = checkpoints.restore(model, self.optimizer, self.scheduler) if checkpoints else []
+        with self._memory_saving(model):
+            for step, indices in enumerate(self.batches[len(curve) :], start=len(curve) + 1):
+                curve.append(self._step(step, indices))
+                if checkpoints:
+                    checkpoints.save_if_due(model, self.optimizer, self.scheduler, curve)
+                progress(step, len(self.batches), "steps")
+        self._check_weights()
+        return curve
 
-def _rows(reference_logps: Tensor | None, indices: Sequence[int]) -> Tensor:
-    import torch
+    @contextlib.contextmanager
+    def _memory_saving(self, model: Any) -> Any:
+        """Gradient checkpointing while inside, if the settings ask for it; dropout stays off."""
+        if not self.settings.gradient_checkpointing:
+            yield
+            return
+        dropouts = [module for module in model.modules() if type(module).__name__ == "Dropout"]
+        model.activation_checkpointing_enable({"use_reentrant": False})
+        model.train()  # transformers checkpoints in training mode only
+        for module in dropouts:
+            module.eval()
+        try:
+            yield
+        finally:
+            model.activation_checkpointing_disable()
+            model.eval()
 
-    return torch.zeros(len(indices), 2) if reference_logps is None else reference_logps[list(indices)]
+    def _step(self, step: int, indices: Sequence[int]) -> CurveRow:
+        record = self._gradients(indices)
+        gradient_norm = self._clip_gradients(step)
+        row = {"step": float(step), "lr": self.scheduler.get_last_lr()[0], "gradient_norm": gradient_norm}
+        self.optimizer.step()
+        self.scheduler.step()
+        n_tokens = sum(self.pairs[index].n_tokens for index in indices)
+        return row | {"tokens": float(n_tokens)} | record.means
 
+    def _gradients(self, indices: Sequence[int]) -> StepRecord:
+        """The gradient of a batch's mean loss; halves the micro-batches for good when memory runs out."""
+        import torch
 
-def _accumulate(
-    policy: Policy,
-    batch: PairBatch,
-    ids: Sequence[str],
-    reference_logps: Tensor,
-    objective: Objective,
-    record: StepRecord,
-) -> None:
-    """Add the gradient of a micro-batch's share of the step's mean loss."""
-    import torch
+        while True:
+            record = StepRecord(len(indices))
+            self.optimizer.zero_grad(set_to_none=True)
+            try:
+                for micro in micro_batches(indices, self.pairs, self.micro_batch_tokens):
+                    self._accumulate(micro, record)
+            except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                self._halve_micro_batches(indices, error)
+            else:
+                return record
 
-    logps = pair_logps(policy.model, batch)
-    reference = reference_logps.to(logps)
-    lengths = batch.lengths.to(logps.dtype)
-    chosen, rejected = logps[:, 0], logps[:, 1]
-    losses = objective(chosen, rejected, reference[:, 0], reference[:, 1], lengths[:, 0], lengths[:, 1])
-    if not bool(torch.isfinite(losses).all()):
-        bad = [name for name, loss in zip(ids, losses.tolist(), strict=True) if not math.isfinite(loss)]
-        raise StageFailed(
-            f"the {objective.name} loss is not finite for pairs {', '.join(bad[:5])}; lower train.learning_rate"
+    def _halve_micro_batches(self, indices: Sequence[int], error: BaseException) -> None:
+        longest = max(self.pairs[index].n_tokens for index in indices)
+        if self.micro_batch_tokens <= longest:
+            raise StageFailed(
+                f"out of memory on a single pair of {longest} tokens; set train.gradient_checkpointing=true, or "
+                "lower train.max_response_tokens"
+            ) from error
+        self.micro_batch_tokens = max(longest, self.micro_batch_tokens // 2)
+        logger.warning("out of memory: micro-batches of %d tokens from here on", self.micro_batch_tokens)
+
+    def _accumulate(self, micro: Sequence[int], record: StepRecord) -> None:
+        """Add the gradient of a micro-batch's share of the step's mean loss."""
+        import torch
+
+        model = self.policy.model
+        pairs = [self.pairs[index] for index in micro]
+        batch = collate(pairs, self.policy.pad_token_id, model.device, self.shared_prompts)
+        logps = pair_logps(model, batch, self.settings.precision)
+        reference = self.reference_logps[list(micro)].to(logps)
+        lengths = batch.lengths.to(logps.dtype)
+        chosen, rejected = logps[:, 0], logps[:, 1]
+        losses = self.objective(
+            chosen,
+            rejected,
+            reference[:, 0],
+            reference[:, 1],
+            lengths[:, 0],
+            lengths[:, 1],
+            **self._win_rates(pairs, logps),
         )
-    (weights,) = torch.autograd.grad(losses.sum(), rejected, retain_graph=True)
-    torch.autograd.backward(losses.sum() / record.n_pairs)
-    _record(record, objective, losses, logps, reference, lengths, weights)
+        self._check_losses(losses, pairs)
+        (rejected_gradients,) = torch.autograd.grad(losses.sum(), rejected, retain_graph=True)
+        torch.autograd.backward(losses.sum() / record.n_pairs)
+        record.add(self.objective, MicroBatchOutcome(losses, logps, reference, lengths, rejected_gradients))
+
+    def _win_rates(self, pairs: Sequence[EncodedPair], like: Tensor) -> dict[str, Tensor]:
+        """The ranker's win rates (B,) of chosen and rejected, for an objective that needs them."""
+        if not self.objective.definition.needs_win_rates:
+            return {}
+        missing = [pair.id for pair in pairs if pair.win_rates is None]
+        if missing:
+            raise StageFailed(
+                f"{self.objective.name} needs chosen_win_rate and rejected_win_rate in every pair, but pair "
+                f"{missing[0]} has none; make the pairs with this version's pair stage, or use sppo_hard"
+            )
+        rates = like.new_tensor([pair.win_rates for pair in pairs])
+        return {"chosen_win_rate": rates[:, 0], "rejected_win_rate": rates[:, 1]}
+
+    def _check_losses(self, losses: Tensor, pairs: Sequence[EncodedPair]) -> None:
+        bad = [pair.id for pair, loss in zip(pairs, losses.tolist(), strict=True) if not math.isfinite(loss)]
+        if bad:
+            raise StageFailed(
+                f"the {self.objective.name} loss is not finite for pairs {', '.join(bad[:5])}; "
+                "lower train.learning_rate"
+            )
+
+    def _clip_gradients(self, step: int) -> float:
+        import torch
+
+        norm = float(torch.nn.utils.clip_grad_norm_(self.policy.model.parameters(), self.settings.max_gradient_norm))
+        if not math.isfinite(norm):
+            raise StageFailed(f"the gradient norm at step {step} is {norm}; lower train.learning_rate")
+        return norm
+
+    def _check_weights(self) -> None:
+        import torch
+
+        if not all(bool(torch.isfinite(weights).all()) for weights in self.policy.model.parameters()):
+            raise StageFailed("the last update made weights that are not finite; lower train.learning_rate")
 
 
-def _record(
-    record: StepRecord,
-    objective: Objective,
-    losses: Tensor,
-    logps: Tensor,
-    reference: Tensor,
-    lengths: Tensor,
-    rejected_gradients: Tensor,
-) -> None:
-    """What one micro-batch adds to the step's metrics.
-
-    Rewards are beta-scaled log ratios to the reference (paper Eq. 2), for reference-free objectives beta
-    times the mean log-probability per token. The gradient weight is w_theta of Eq. 8.
-    """
-    beta = objective.hyperparameters["beta"]
-    scale = 1 / lengths if objective.reference_free else 1.0
-    rewards = beta * (logps - reference) * scale
-    record.add("loss", losses)
-    record.add("nll", -logps[:, 0] / lengths[:, 0])
-    record.add("s_theta", logps[:, 0] - logps[:, 1])
-    if not objective.reference_free:
-        record.add("s_ref", reference[:, 0] - reference[:, 1])
-    record.add("reward_chosen", rewards[:, 0])
-    record.add("reward_rejected", rewards[:, 1])
-    record.add("reward_margin", rewards[:, 0] - rewards[:, 1])
-    record.add("reward_accuracy", (rewards[:, 0] > rewards[:, 1]).to(losses.dtype))
-    record.add("gradient_weight", rejected_gradients / beta * (lengths[:, 1] if objective.reference_free else 1))
-    record.add("logps_chosen", logps[:, 0])
-    record.add("logps_rejected", logps[:, 1])
-    record.add("length_chosen_tokens", lengths[:, 0])
-    record.add("length_rejected_tokens", lengths[:, 1])
-
-
-def _clip_gradients(model: Any, max_norm: float, step: int) -> float:
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error of torch means that memory ran out (on the CPU it is a plain RuntimeError)."""
     import torch
 
-    norm = float(torch.nn.utils.clip_grad_norm_(model.parameters(), max_norm))
-    if not math.isfinite(norm):
-        raise StageFailed(f"the gradient norm at step {step} is {norm}; lower train.learning_rate")
-    return norm
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    return "can't allocate memory" in str(error) or "not enough memory" in str(error)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -65,7 +66,9 @@ def test_a_pair_is_in_trls_conversational_format() -> None:
         "chosen": [{"role": "assistant", "content": "text 1"}],
         "rejected": [{"role": "assistant", "content": "text 0"}],
         "chosen_score": 1.5,
+        "chosen_win_rate": pytest.approx((1 / (1 + math.exp(-1)) + 0.5) / 2),
         "rejected_score": 0.5,
+        "rejected_win_rate": pytest.approx((1 / (1 + math.exp(1)) + 0.5) / 2),
         "chosen_tokens": 11,
         "rejected_tokens": 10,
         "chosen_finish_reason": "stop",

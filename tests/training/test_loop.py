@@ -28,7 +28,7 @@ def make_pairs(n: int = 24) -> list[EncodedPair]:
         length = int(torch.randint(low, high, (1,), generator=generator))
         return torch.randint(6, 60, (length,), generator=generator).tolist()
 
-    return [EncodedPair(f"{i:06d}", tokens(2, 9), tokens(1, 20), tokens(1, 20)) for i in range(n)]
+    return [EncodedPair(f"{i:06d}", tokens(2, 9), tokens(1, 20), tokens(1, 20), (0.7, 0.3)) for i in range(n)]
 
 
 PAIRS = make_pairs()
@@ -175,3 +175,9 @@ def test_training_that_is_all_warm_up_is_refused(make_policy: MakePolicy) -> Non
         train(make_policy, batch_size=12, warmup_ratio=0.6)
     policy, _ = train(make_policy, batch_size=24, warmup_ratio=0.0)
     assert not torch.equal(weights(policy), before)
+
+
+def test_an_objective_on_win_rates_says_which_pair_has_none(make_policy: MakePolicy) -> None:
+    bare = [EncodedPair(pair.id, pair.prompt, pair.chosen, pair.rejected) for pair in PAIRS]
+    with pytest.raises(StageFailed, match=r"sppo needs chosen_win_rate .* pair 0000\d\d has none"):
+        train(make_policy, "sppo", pairs=bare)
