@@ -167,18 +167,23 @@ def assets_fetch(name: str) -> None:
 
 
 def _run(sweep: Sweep, out: Path | None, store: Path, executor: str) -> None:
+    from aipo_lab.sweep_folder import choose_folder
     from aipo_lab.views import run_sweep
 
-    outcome = run_sweep(sweep, out or RUNS / sweep.name, store, executor, resume_command=_command_line())
+    outcome = run_sweep(sweep, choose_folder(sweep, out, RUNS), store, executor, program())
     if outcome.interrupted:
         sys.exit(EXIT_INTERRUPTED)
     sys.exit(EXIT_FAILED_TRIALS if outcome.failures else 0)
 
 
-def _command_line() -> str:
-    import shlex
+def program() -> str:
+    """How the person calls this program: by name where the shell finds it, else by path."""
+    import shutil
 
-    return shlex.join(["aipo-lab", *sys.argv[1:]])
+    called = Path(sys.argv[0])
+    if shutil.which("aipo-lab") is not None or called.name != "aipo-lab":
+        return "aipo-lab"
+    return str(called.relative_to(Path.cwd()) if called.is_relative_to(Path.cwd()) else called)
 
 
 def _folder(folder: Path | None) -> Path:

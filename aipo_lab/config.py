@@ -57,6 +57,8 @@ def read_yaml(path: Path, what: str) -> dict[str, Any]:
         values = parse_yaml(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"{what} {path} is not valid YAML: {error}") from None
+    if values is None:
+        raise UserError(f"{what} {path} is empty; it must hold a mapping of keys to values")
     if not isinstance(values, dict):
         raise UserError(f"{what} {path} must hold a mapping of keys to values, not {type(values).__name__}")
     return values

@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from aipo_lab.benchmarks.embedded import EmbeddedBenchmarkSettings
 from aipo_lab.config import StrictModel
 from aipo_lab.model_sources import BaseModel
 from aipo_lab.recipe import Recipe
@@ -74,8 +73,7 @@ class GraphBuilder:
     ) -> Iteration:
         answers = self._answers(policy)
         scores = {
-            name: self._score(name, settings, answers[name], base_answers[name])
-            for name, settings in self.recipe.benchmarks.chosen().items()
+            name: self._score(name, answers[name], base_answers[name]) for name in self.recipe.benchmarks.chosen()
         }
         return Iteration(t, policy, answers, scores, steps)
 
@@ -126,10 +124,8 @@ class GraphBuilder:
             for name, settings in self.recipe.benchmarks.chosen().items()
         }
 
-    def _score(
-        self, name: str, settings: EmbeddedBenchmarkSettings, answers: StageNode, baseline: StageNode
-    ) -> StageNode:
-        bias = settings.judge_length_bias
+    def _score(self, name: str, answers: StageNode, baseline: StageNode) -> StageNode:
+        bias = self.recipe.benchmarks.judge_length_bias
         config = {
             "benchmark": name,
             "world": self.recipe.world.model_dump(),

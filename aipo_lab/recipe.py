@@ -103,6 +103,13 @@ class BenchmarksConfig(StrictModel):
         None, description="embedded: instructions with checkable constraints"
     )
 
+    judge_length_bias: float | None = Field(
+        None,
+        ge=-10,
+        le=10,
+        description="what embedded judges reward per 10 tokens; left out: the ranker's length_bias",
+    )
+
     def chosen(self) -> dict[str, EmbeddedBenchmarkSettings]:
         """The benchmarks that are set, by name."""
         settings = {name: getattr(self, name) for name in EMBEDDED_BENCHMARKS}
@@ -217,6 +224,8 @@ def recipe_values(recipe_or_profile: str) -> dict[str, Any]:
             f"{recipe_or_profile!r} is neither a profile ({', '.join(profile_names())}) nor a recipe file (.yaml)"
         )
     values = read_yaml(path, "recipe file")
+    if "space" in values:
+        raise UserError(f"{path} is a sweep file, not a recipe; run it with: aipo-lab sweep {path}")
     return merge(profile_values(values.pop("profile", "micro")), values)
 
 

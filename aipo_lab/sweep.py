@@ -11,11 +11,15 @@ from typing import Any
 
 from pydantic import Field
 
+from aipo_lab.benchmarks.embedded import EMBEDDED_METRICS
 from aipo_lab.config import StrictModel, apply_override, read_yaml, suggest, validate
 from aipo_lab.errors import UserError
 from aipo_lab.objectives import get_definition, objective_names
-from aipo_lab.recipe import Recipe, build_recipe, profile_values, recipe_values
-from aipo_lab.selection import parse_rule
+from aipo_lab.recipe import Recipe, build_recipe, profile_names, profile_values, recipe_values
+from aipo_lab.selection import SelectionRule, parse_rule
+
+PLAIN_RECIPE_KEYS = ("seed", "iterations")
+"""Recipe keys without a section that a space may sweep."""
 
 HYPERPARAMETERS = ("beta", "alpha", "gamma", "lambda", "label_smoothing")
 ABBREVIATIONS = {"beta": "b", "alpha": "a", "gamma": "g", "lambda": "l", "label_smoothing": "e"}
@@ -62,7 +66,7 @@ class Trial:
             yaml_name = name.rstrip("_")
             if yaml_name != "label_smoothing" or any(one[name] for one in settings):
                 shown[yaml_name] = values[0] if len(set(values)) == 1 else f"[{', '.join(values)}]"
-        varied = {key: value for key, value in self.settings.items() if "." in key}
+        varied = {key: value for key, value in self.settings.items() if _is_recipe_key(key)}
         return shown | {key: f"{value:g}" if _is_float(value) else str(value) for key, value in varied.items()}
 
 
@@ -84,20 +88,24 @@ def load_sweep(path: Path, profile: str | None = None, overrides: Sequence[tuple
 
     Raises `UserError` with every problem of the file or of any trial's recipe.
     """
+    if str(path) in profile_names():
+        raise UserError(f"{path} is a profile, not a sweep file; run one trial of it with: aipo-lab run {path}")
     spec = validate(SweepSpec, read_yaml(path, "sweep file"), f"sweep file {path}")
-    parse_rule(spec.select)
+    rule = parse_rule(spec.select)
     base = profile_values(profile or spec.profile)
     changes = [*spec.recipe.items(), *overrides]
     for dotted, value in changes:
         apply_override(base, dotted, value)
     _check_space(spec, [dotted for dotted, _ in overrides], path)
     points = [point for entry in spec.space for point in _grid(entry)]
+    trials = build_trials(base, points, f"sweep file {path}")
+    _check_metric(rule, trials[0].recipe)
     return Sweep(
         name=spec.name if profile in (None, spec.profile) else f"{spec.name}-{profile}",
         profile=str(base["profile"]),
         select=spec.select,
         base_values=base,
-        trials=build_trials(base, points, f"sweep file {path}"),
+        trials=trials,
         description=spec.description,
         source=str(path),
     )
@@ -142,6 +150,10 @@ def trial_name(point: Mapping[str, Any]) -> str:
     return "-".join(parts)
 
 
+def _is_recipe_key(key: str) -> bool:
+    return "." in key or key in PLAIN_RECIPE_KEYS
+
+
 def _value_text(value: Any) -> str:
     text = f"{value:g}" if _is_float(value) else str(value)
     return "".join(letter if letter.isalnum() or letter in ".-+" else "_" for letter in text)
@@ -183,13 +195,22 @@ def _check_space(spec: SweepSpec, overridden: Sequence[str], path: Path) -> None
         raise UserError.from_problems(f"sweep file {path} is not valid:", problems)
 
 
+def _check_metric(rule: SelectionRule, recipe: Recipe) -> None:
+    """Raise `UserError` if the rule's metric is none that the recipe's benchmarks report."""
+    valid = [f"{benchmark}/{name}" for benchmark in recipe.benchmarks.chosen() for name in EMBEDDED_METRICS]
+    metric = rule.metric
+    if metric is not None and metric not in valid and metric not in EMBEDDED_METRICS:
+        raise UserError(f"select: no benchmark of this sweep reports {metric!r}; {suggest(metric, valid)}")
+
+
 def _entry_problems(entry: Mapping[str, Any]) -> list[str]:
     valid = [name.rstrip("_") for name in get_definition(entry["objective"]).hyperparameters]
     problems = []
     for key, values in entry.items():
-        if key != "objective" and "." not in key and key not in valid:
+        if key != "objective" and not _is_recipe_key(key) and key not in valid:
             problems.append(
-                f"unknown key {key!r} for {entry['objective']}; {suggest(key, valid)}, or a dotted recipe key"
+                f"unknown key {key!r} for {entry['objective']}; {suggest(key, valid)}, "
+                "or a recipe key such as seed or train.learning_rate"
             )
         if isinstance(values, list) and not values:
             problems.append(f"{key}: the grid is empty; give at least one value")

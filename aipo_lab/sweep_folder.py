@@ -47,10 +47,16 @@ class SweepFolder:
         self.figures = path / "figures"
         self.report = path / "report.html"
         self.tracking_database = path / "mlflow.db"
+        self.lock = path / ".lock"
 
     def prepare(self) -> None:
         """Create the folder; raises `UserError` if it cannot be written to."""
         make_writable_folder(self.path, "output folder", "--out")
+
+    def holds_other_than(self, sweep: Sweep) -> bool:
+        """Whether the folder holds results of a sweep with other trials or settings."""
+        summary = self.load_summary()
+        return summary is not None and summary.sweep_id != sweep_id(sweep)
 
     def save_sweep(self, sweep: Sweep, base_models: Mapping[str, BaseModel], store_root: Path) -> None:
         """Write the resolved sweep with versions and commit, before any work starts."""
@@ -126,6 +132,22 @@ def sweep_id(sweep: Sweep) -> str:
     """A digest of what the sweep runs: equal ids mean equal trials."""
     content = [sweep.name, [[trial.name, trial.recipe.resolved()] for trial in sweep.trials]]
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def choose_folder(sweep: Sweep, out: Path | None, runs: Path) -> SweepFolder:
+    """The sweep's output folder: `out`, else `<runs>/<name>`, with the sweep's id if that holds another sweep.
+
+    Raises `UserError` if `out` holds the results of other settings.
+    """
+    folder = SweepFolder(out or runs / sweep.name)
+    if not folder.holds_other_than(sweep):
+        return folder
+    if out is not None:
+        raise UserError(
+            f"the output folder {out} holds the results of other settings (see {folder.configuration}); choose another "
+            "with --out, or delete it (what it computed stays in the store)"
+        )
+    return SweepFolder(runs / f"{sweep.name}-{sweep_id(sweep)[:8]}")
 
 
 def git_commit() -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 import sys
 from dataclasses import dataclass, field
@@ -22,7 +23,7 @@ from aipo_lab.store import Store
 from aipo_lab.study import Study
 from aipo_lab.sweep import Sweep
 from aipo_lab.sweep_folder import SweepFolder
-from aipo_lab.tracking import BackgroundTracker, SafeTracker
+from aipo_lab.tracking import BackgroundTracker, SafeTracker, Tracker
 
 
 @dataclass
@@ -33,14 +34,25 @@ class RunOutcome:
     interrupted: bool = False
 
 
-def run_sweep(sweep: Sweep, out: Path, store_root: Path, executor: str, resume_command: str) -> RunOutcome:
-    """Run a sweep with live progress; prints the final table and where everything is."""
+def run_sweep(sweep: Sweep, folder: SweepFolder, store_root: Path, executor: str, program: str) -> RunOutcome:
+    """Run a sweep with live progress; prints the final table and where everything is.
+
+    `program` is how to call this program, for the commands that are printed.
+    """
+    from filelock import FileLock, Timeout
+
     from aipo_lab.mlflow_tracking import MLflowTracker
 
     console = Console()
-    folder, store = SweepFolder(out), Store(store_root)
-    safe = SafeTracker(MLflowTracker(out))
-    study = Study.open(sweep, store, folder, BackgroundTracker(safe))
+    store = Store(store_root)
+    safe = SafeTracker(MLflowTracker(folder.path))
+    study = Study.open(sweep, store, folder, Tracker())
+    lock = FileLock(folder.lock)
+    try:
+        lock.acquire(timeout=0)
+        study.tracker = BackgroundTracker(safe)
+    except Timeout:
+        console.print("another process runs this sweep too: stages are shared, and the other one logs to MLflow")
     plans, workers = study.plan(), sweep_workers(sweep)
     _announce(console, study)
     display = SweepDisplay(console, study.graph, plans, TimeEstimate(study.graph, store, workers))
@@ -50,13 +62,14 @@ def run_sweep(sweep: Sweep, out: Path, store_root: Path, executor: str, resume_c
             rows = study.run(lambda: make_executor(executor, store, workers), display)
     except KeyboardInterrupt:
         study.tracker.finish([], "stopped")
-        console.print(f"\nstopped; nothing finished is lost. Resume with:\n  {resume_command}", soft_wrap=True)
+        again = shlex.join([program, *sys.argv[1:]])
+        console.print(f"\nstopped; nothing finished is lost. Resume with:\n  {again}", highlight=False, soft_wrap=True)
         return RunOutcome(study.failures, interrupted=True)
     finally:
         signal.signal(signal.SIGTERM, previous)
     report = study.draw_report(rows)
     study.tracker.finish([folder.figures, report, folder.results], "failed" if study.failures else "complete")
-    _conclude(console, study, rows)
+    _conclude(console, study, rows, program)
     for warning in safe.warnings:
         console.print(f"[yellow]warning:[/yellow] {warning}", soft_wrap=True)
     return RunOutcome(study.failures)
@@ -77,10 +90,13 @@ def _announce(console: Console, study: Study) -> None:
     )
 
 
-def _conclude(console: Console, study: Study, rows: list[ResultRow]) -> None:
+def _conclude(console: Console, study: Study, rows: list[ResultRow], program: str) -> None:
     """The final table, failures, and where everything is."""
     for benchmark, chosen in study.selections(rows).items():
-        console.print(best_table(benchmark, [selection.best for selection in chosen.values()]))
+        best = [selection.best for selection in chosen.values()]
+        single = len(study.sweep.trials) == 1
+        title = f"Results ({benchmark})" if single else f"Best trial of each objective ({benchmark})"
+        console.print(result_table(title, benchmark, [r for r in rows if r.state == "complete"] if single else best))
     n_failed = len(study.failures)
     console.print(
         f"{len(study.sweep.trials) - n_failed} of {len(study.sweep.trials)} trials complete"
@@ -94,19 +110,19 @@ def _conclude(console: Console, study: Study, rows: list[ResultRow]) -> None:
     for name, value in (
         ("results", folder.results),
         ("report", folder.report),
-        ("MLflow UI", f"aipo-lab ui {folder.path}"),
+        ("MLflow UI", f"{program} ui {folder.path}"),
     ):
         console.print(f"{name + ':':10} {value}", highlight=False, soft_wrap=True)
 
 
-def best_table(benchmark: str, rows: list[ResultRow]) -> Table:
-    """The best trial of each objective on one benchmark."""
+def result_table(title: str, benchmark: str, rows: list[ResultRow]) -> Table:
+    """The headline metrics of `rows` on one benchmark; only the win rate with its standard error, for 80 columns."""
     metrics = BENCHMARK_METRICS[benchmark]
-    table = Table(title=f"Best trial of each objective ({benchmark})", title_justify="left")
+    table = Table(title=title, title_justify="left")
     table.add_column("trial", overflow="fold")
     table.add_column("iter.", justify="right")
     shown = {
-        "win %": metrics.win_rate,
+        "judged %" if metrics.true_win_rate else "win %": metrics.win_rate,
         "LC %": metrics.lc_win_rate,
         "true %": metrics.true_win_rate,
         "quality": metrics.quality,
@@ -116,18 +132,19 @@ def best_table(benchmark: str, rows: list[ResultRow]) -> Table:
     for title in columns:
         table.add_column(title, justify="right", no_wrap=True)
     for row in rows:
-        table.add_row(row.trial, str(row.iteration), *(_shown(row, name) for name in columns.values()))
+        cells = (_shown(row, name, with_error=name == metrics.win_rate) for name in columns.values())
+        table.add_row(row.trial, str(row.iteration), *cells)
     return table
 
 
-def _shown(row: ResultRow, metric: str | None) -> str:
-    """A value with its standard error, short enough for a terminal of 80 columns."""
+def _shown(row: ResultRow, metric: str | None, with_error: bool = True) -> str:
+    """A value, with its standard error where it has one."""
     value = None if metric is None else row.value(metric)
     if metric is None or value is None:
         return ""
     error = row.standard_error(metric)
     digits = 1 if abs(value) >= 5 else 2
-    return f"{value:.{digits}f}" + (f"±{error:.{digits}f}" if error else "")
+    return f"{value:.{digits}f}" + (f"±{error:.{digits}f}" if error and with_error else "")
 
 
 def show_plan(sweep: Sweep, store_root: Path) -> None:
@@ -167,12 +184,13 @@ def show_status(path: Path) -> dict[str, str]:
         table.add_column(name, justify=justify)  # type: ignore[arg-type]
     benchmark = next(iter(study.benchmarks(rows)), None)
     metrics = BENCHMARK_METRICS[benchmark] if benchmark else None
-    for title in ("win rate %", "length"):
+    for title in ("judged %" if metrics and metrics.true_win_rate else "win %", "length"):
         table.add_column(title, justify="right")
     for trial in study.sweep.trials:
         own = [row for row in rows if row.trial == trial.name]
         done = [row for row in own if row.state == "complete"]
-        state = "failed" if trial.name in study.failures else "complete" if len(done) == len(own) else "pending"
+        unfinished = "in part" if len(done) > 1 else "pending"
+        state = "failed" if trial.name in study.failures else "complete" if len(done) == len(own) else unfinished
         shown = [_shown(done[-1], name) if done else "" for name in _headline(metrics)]
         table.add_row(trial.name, state, f"{max(len(done) - 1, 0)}/{trial.recipe.iterations}", *shown)
     console.print(table)
@@ -207,7 +225,7 @@ def serve_ui(path: Path, port: int) -> NoReturn:
     database = SweepFolder(path).tracking_database
     if uri.startswith("sqlite") and str(database.resolve()) in uri and not database.is_file():
         raise UserError(f"{path} holds no MLflow database (mlflow.db); run a sweep with this output folder first")
-    print(f"MLflow UI on {uri}: http://127.0.0.1:{port}  (Ctrl-C stops it)", flush=True)
+    print(f"MLflow UI on {uri}: http://127.0.0.1:{port} in up to a minute; Ctrl-C stops it", flush=True)
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     arguments = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", uri]
     os.execv(sys.executable, [*arguments, "--host", "127.0.0.1", "--port", str(port)])

@@ -177,7 +177,7 @@ def test_a_change_reaches_what_depends_on_it_and_no_more(change: tuple[str, Any]
 
 def test_the_judges_taste_changes_scores_only() -> None:
     (one,) = build_graph(single_run("micro")).trials.values()
-    (other,) = build_graph(single_run("micro", [("benchmarks.micro.judge_length_bias", 0.3)])).trials.values()
+    (other,) = build_graph(single_run("micro", [("benchmarks.judge_length_bias", 0.3)])).trials.values()
     changed = one.nodes().keys() ^ other.nodes().keys()
     assert {reference.split("/")[0] for reference in changed} == {"judge"}
 

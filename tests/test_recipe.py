@@ -111,7 +111,7 @@ def test_problems_of_different_sections_come_together() -> None:
         ("world.name", "macro"),
         ("world.seed", -1),
         ("benchmarks.micro.n_prompts", 1),
-        ("benchmarks.micro.judge_length_bias", 11),
+        ("benchmarks.judge_length_bias", 11),
         ("model.micro.heads", 3),
         ("model.micro.learning_rate", float("nan")),
         ("compute.workers", 0),

@@ -274,3 +274,29 @@ def test_a_single_run_is_a_sweep_of_one(tmp_path: Path) -> None:
 def test_a_trial_name_is_a_safe_file_name(value: float, text: str) -> None:
     name = trial_name({"objective": "dpo", "beta": value, "rank.ranker": text, "objective.alpha": [value, value]})
     assert "/" not in name and " " not in name and "\n" not in name
+
+
+def test_seeds_can_be_swept(tmp_path: Path) -> None:
+    file = tmp_path / "seeds.yaml"
+    file.write_text("name: seeds\nspace: [{objective: dpo, beta: [0.1], seed: [0, 1]}]\n")
+    trials = load_sweep(file).trials
+    assert [(trial.name, trial.recipe.seed) for trial in trials] == [("dpo-b0.1-seed=0", 0), ("dpo-b0.1-seed=1", 1)]
+    assert [trial.hyperparameters()["seed"] for trial in trials] == ["0", "1"]
+
+
+@pytest.mark.parametrize("rule", ["max:winrate", "max:micro/win_rat", "max:arena_hard/win_rate"])
+def test_a_rule_on_a_metric_nobody_reports_is_refused_before_any_work(tmp_path: Path, rule: str) -> None:
+    file = tmp_path / "rule.yaml"
+    file.write_text(f"name: rule\nspace: [{{objective: dpo, beta: [0.1]}}]\nselect: {rule}\n")
+    with pytest.raises(UserError, match=r"no benchmark of this sweep reports .* micro/win_rate"):
+        load_sweep(file)
+
+
+def test_recipes_profiles_and_sweep_files_are_told_apart(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"is a profile, not a sweep file; .* aipo-lab run micro"):
+        load_sweep(Path("micro"))
+    with pytest.raises(UserError, match=r"is a sweep file, not a recipe; .* aipo-lab sweep"):
+        single_run(str(SWEEPS / "table6.yaml"))
+    (tmp_path / "empty.yaml").write_text("")
+    with pytest.raises(UserError, match="is empty"):
+        load_sweep(tmp_path / "empty.yaml")

@@ -18,18 +18,21 @@ from aipo_lab.ranking.proxy import biased_quality
 from aipo_lab.worlds import WorldConfig, get_world
 
 EMBEDDED_BENCHMARKS = ("micro", "constraints")
+EMBEDDED_METRICS = (
+    "judged_win_rate",
+    "lc_win_rate",
+    "length_chars",
+    "length_tokens",
+    "quality",
+    "truncated",
+    "win_rate",
+)
 
 
 class EmbeddedBenchmarkSettings(StrictModel):
     """What a recipe says about an embedded benchmark."""
 
     n_prompts: int = Field(200, ge=2, description="held-out prompts answered")
-    judge_length_bias: float | None = Field(
-        None,
-        ge=-10,
-        le=10,
-        description="the judge's reward per 10 tokens; left out: the ranker's length_bias",
-    )
     sampling: SamplingConfig = Field(
         default_factory=lambda: SamplingConfig(max_new_tokens=128), description="how answers are sampled"
     )
