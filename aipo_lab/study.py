@@ -227,6 +227,7 @@ class _TrialProgress(GraphListener):
             self.left[name].discard(node.reference)
             if not self.left[name] and name not in self.study.failures:
                 self._end(name)
+                self.study.write_results()
 
     @override
     def failed(self, node: StageNode, reason: str) -> None:
@@ -234,6 +235,7 @@ class _TrialProgress(GraphListener):
         for name in self.study.graph.users[node.reference]:
             if name not in self.study.failures:
                 self._end(name, f"{node.stage} failed: {reason}")
+                self.study.write_results()
 
     @override
     def tick(self) -> None:
@@ -242,5 +244,4 @@ class _TrialProgress(GraphListener):
     def _end(self, name: str, reason: str = "") -> None:
         trial = self.trials[name]
         self.study.end_trial(trial, reason)
-        self.study.write_results()
         self.listener.trial_ended(trial, "failed" if reason else "complete", reason)

@@ -6,6 +6,7 @@ import os
 import shlex
 import signal
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
@@ -17,7 +18,7 @@ from aipo_lab.benchmarks.metrics import BENCHMARK_METRICS
 from aipo_lab.display import SweepDisplay, TimeEstimate, format_duration, plan_table
 from aipo_lab.errors import UserError
 from aipo_lab.execution import make_executor
-from aipo_lab.plan import build_graph, estimate_duration_s, plan_stages, sweep_workers
+from aipo_lab.plan import StagePlan, build_graph, estimate_duration_s, plan_stages, sweep_workers
 from aipo_lab.results import ResultRow
 from aipo_lab.store import Store
 from aipo_lab.study import Study
@@ -54,7 +55,7 @@ def run_sweep(sweep: Sweep, folder: SweepFolder, store_root: Path, executor: str
     except Timeout:
         console.print("another process runs this sweep too: stages are shared, and the other one logs to MLflow")
     plans, workers = study.plan(), sweep_workers(sweep)
-    _announce(console, study)
+    _announce(console, study, plans)
     display = SweepDisplay(console, study.graph, plans, TimeEstimate(study.graph, store, workers))
     previous = signal.signal(signal.SIGTERM, _raise_interrupt)
     try:
@@ -79,8 +80,7 @@ def _raise_interrupt(*_: Any) -> NoReturn:
     raise KeyboardInterrupt
 
 
-def _announce(console: Console, study: Study) -> None:
-    plans = study.plan()
+def _announce(console: Console, study: Study, plans: Sequence[StagePlan]) -> None:
     needed, stored = sum(p.distinct for p in plans), sum(p.stored for p in plans)
     console.print(
         f"[bold]{study.sweep.name}[/bold]: {len(study.sweep.trials)} trials of profile {study.sweep.profile}, "
