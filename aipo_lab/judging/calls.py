@@ -1,0 +1,75 @@
+"""What is asked of a judge and what comes back; benchmarks and judges meet here."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from aipo_lab.progress import Progress
+
+
+@dataclass(frozen=True)
+class Message:
+    """One message of a chat: `role` is system, user or assistant."""
+
+    role: str
+    content: str
+
+
+@dataclass(frozen=True)
+class JudgeRequest:
+    """One call: its content alone decides which stored reply it gets.
+
+    `top_logprobs` > 0 asks for the log-probabilities of that many likeliest first tokens.
+    """
+
+    messages: tuple[Message, ...]
+    max_tokens: int
+    temperature: float
+    top_logprobs: int = 0
+
+
+@dataclass(frozen=True)
+class JudgeReply:
+    """A judge's answer. `first_token_logprobs`: (token, natural log-probability), likeliest first, if asked for."""
+
+    text: str
+    finish_reason: str
+    prompt_tokens: int
+    completion_tokens: int
+    first_token_logprobs: tuple[tuple[str, float], ...] = ()
+
+
+@dataclass(frozen=True)
+class Unanswered:
+    """A call without a usable reply, and why; asked again when the evaluation runs again."""
+
+    reason: str
+
+
+Outcome = JudgeReply | Unanswered
+
+
+class Judge(Protocol):
+    """Answers calls; every answered call is stored at once and never made again."""
+
+    @property
+    def name(self) -> str:
+        """The judge model's name, as judgment files state it."""
+        ...
+
+    def ask(self, requests: Sequence[JudgeRequest], progress: Progress) -> list[Outcome]:
+        """The outcomes in the order of the requests; equal requests are asked once.
+
+        Raises `UserError` for what asking again cannot mend (no key, unknown model, no log-probabilities)
+        and `BudgetReached` when the next call could pass the cost limit; replies until then are stored.
+        """
+        ...
+
+    def discard(self, request: JudgeRequest, reason: str) -> None:
+        """Mark the stored reply to `request` as unusable: kept on disk with the reason, asked again on the next run.
+
+        "Next run" means a new judge object; this one goes on answering with the same reply.
+        """
+        ...
