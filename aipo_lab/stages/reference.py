@@ -15,7 +15,7 @@ from aipo_lab.errors import StageFailed
 from aipo_lab.jsonl import read_jsonl, write_jsonl
 from aipo_lab.models import POLICIES, Policy
 from aipo_lab.stages.definition import StageContext, stage
-from aipo_lab.training.batches import EncodedPair, encode_pairs
+from aipo_lab.training.pairs import EncodedPair, encode_pairs
 from aipo_lab.training.logprobs import all_pair_logps
 
 

@@ -15,7 +15,7 @@ from aipo_lab.jsonl import iterate_jsonl, write_jsonl
 from aipo_lab.models import POLICIES
 from aipo_lab.stages.definition import StageContext, stage
 from aipo_lab.stages.reference import load_pairs
-from aipo_lab.training.batches import EncodedPair
+from aipo_lab.training.pairs import EncodedPair
 from aipo_lab.training.checkpoint import TrainingCheckpoints
 from aipo_lab.training.config import ObjectiveSettings, TrainSettings
 from aipo_lab.training.loop import train_on_pairs

@@ -1,105 +1,34 @@
-"""Pairs as tensors: the prompt of a pair stands once in its row, followed by both responses.
+"""A micro-batch as tensors: the prompt of a pair stands once in its row, followed by both responses.
 
-Row layout: prompt | chosen | rejected. The mask lets each response see the prompt and itself, never the
-other one, and both responses count their positions from the end of the prompt; so the row gives the same
-log-probabilities as two separate sequences at the price of one prompt.
+A row holds one pair or several, each laid out as prompt | chosen | rejected. The mask lets a response see its own
+prompt and itself, never the other response or another pair, and both responses count their positions from the end of
+their prompt; so a row gives the same log-probabilities as separate sequences at the price of one prompt per pair.
 """
 
 from __future__ import annotations
 
-import random
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from aipo_lab.chat import encode_prompt, encode_response
+from aipo_lab.training.pairs import EncodedPair
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-PROMPT, CHOSEN, REJECTED, PADDING = 0, 1, 2, 3
-
-
-@dataclass(frozen=True)
-class EncodedPair:
-    """Token ids of one preference pair; responses include the end token where the policy wrote one.
-
-    `win_rates` of chosen and rejected are there when the pair's row has them.
-    """
-
-    id: str
-    prompt: list[int]
-    chosen: list[int]
-    rejected: list[int]
-    win_rates: tuple[float, float] | None = None
-
-    @property
-    def n_tokens(self) -> int:
-        """Length of the pair's row."""
-        return len(self.prompt) + len(self.chosen) + len(self.rejected)
-
-
-def encode_pairs(
-    rows: Sequence[Mapping[str, Any]], tokenizer: Any, max_prompt_tokens: int, max_response_tokens: int
-) -> tuple[list[EncodedPair], Counter[str]]:
-    """Encode rows of `pairs.jsonl`; a pair past a limit is left out and counted, never cut short."""
-    pairs, excluded = [], Counter[str]()
-    for row in rows:
-        rates = (row["chosen_win_rate"], row["rejected_win_rate"]) if "chosen_win_rate" in row else None
-        chosen, rejected = _encode_responses(row, tokenizer)
-        pair = EncodedPair(row["id"], encode_prompt(tokenizer, row["prompt"]), chosen, rejected, rates)
-        if len(pair.prompt) > max_prompt_tokens:
-            excluded["prompt_too_long"] += 1
-        elif max(len(pair.chosen), len(pair.rejected)) > max_response_tokens:
-            excluded["response_too_long"] += 1
-        elif not pair.chosen or not pair.rejected:
-            excluded["empty_response"] += 1
-        else:
-            pairs.append(pair)
-    return pairs, excluded
-
-
-def _encode_responses(row: Mapping[str, Any], tokenizer: Any) -> list[list[int]]:
-    return [
-        encode_response(tokenizer, row[role][0]["content"], ended=row.get(f"{role}_finish_reason", "stop") == "stop")
-        for role in ("chosen", "rejected")
-    ]
-
-
-def optimiser_batches(n_pairs: int, batch_size: int, epochs: int, seed: int) -> list[list[int]]:
-    """The pair indices of every optimiser step: a seeded order per epoch, the last batch may be smaller."""
-    batches = []
-    for epoch in range(epochs):
-        order = list(range(n_pairs))
-        random.Random(f"{seed}/{epoch}").shuffle(order)
-        batches += [order[start : start + batch_size] for start in range(0, n_pairs, batch_size)]
-    return batches
-
-
-def micro_batches(indices: Sequence[int], pairs: Sequence[EncodedPair], max_tokens: int) -> list[list[int]]:
-    """Split an optimiser batch into rows of similar length, at most `max_tokens` each counting padding.
-
-    A single pair longer than `max_tokens` gets a micro-batch of its own.
-    """
-    by_length = sorted(indices, key=lambda index: -pairs[index].n_tokens)
-    made: list[list[int]] = []
-    for index in by_length:
-        if made and pairs[made[-1][0]].n_tokens * (len(made[-1]) + 1) <= max_tokens:
-            made[-1].append(index)
-        else:
-            made.append([index])
-    return made
+PROMPT, CHOSEN, REJECTED = 0, 1, 2
+N_ROLES = 3
+PADDING = -1
 
 
 @dataclass(frozen=True)
 class PairBatch:
-    """A micro-batch of B pairs in R rows of length L (R = B with shared prompts, else 2 B) with n response tokens.
+    """A micro-batch of B pairs in R rows of length L with n response tokens.
 
-    `input_ids`, `position_ids`: (R, L). `segments`: (R, L), which part of the row a token belongs to.
+    `input_ids`, `position_ids`: (R, L). `segments`: (R, L), `3 * pair + role` of a token, -1 for padding.
     `sources`: (n,) flat index into R*L of the position that predicts a response token; `targets`: (n,)
     the token; `responses`: (n,) the response it belongs to, 2*pair for chosen and 2*pair+1 for rejected.
-    `lengths`: (B, 2) tokens of chosen and rejected.
+    `lengths`: (B, 2) tokens of chosen and rejected. `shared`: whether prompts stand once per pair.
     """
 
     input_ids: Tensor
@@ -123,24 +52,37 @@ class PairBatch:
         width = self.segments.shape[1]
         queries, keys = self.segments[:, :, None], self.segments[:, None, :]
         earlier = torch.ones(width, width, dtype=torch.bool, device=self.segments.device).tril()
-        allowed = earlier & ((keys == PROMPT) | (keys == queries))
+        own_prompt = (keys % N_ROLES == PROMPT) & (keys // N_ROLES == queries // N_ROLES)
+        allowed = earlier & ((keys == queries) | own_prompt)
         mask = torch.zeros(allowed.shape, dtype=dtype, device=self.segments.device)
         return mask.masked_fill_(~allowed, torch.finfo(dtype).min).unsqueeze(1)
 
 
-Part = tuple[int, list[int]]
-"""A response's number within the micro-batch, and its tokens."""
+@dataclass(frozen=True)
+class _Sequence:
+    """A prompt with some of its responses: (role, tokens)."""
+
+    pair: int
+    prompt: list[int]
+    responses: list[tuple[int, list[int]]]
+
+    @property
+    def n_tokens(self) -> int:
+        return len(self.prompt) + sum(len(response) for _, response in self.responses)
 
 
-def collate(pairs: Sequence[EncodedPair], pad_token_id: int, device: str, shared: bool = True) -> PairBatch:
-    """Lay out a micro-batch, with each prompt once (`shared`) or once per response."""
+def collate(rows: Sequence[Sequence[EncodedPair]], pad_token_id: int, device: str, shared: bool = True) -> PairBatch:
+    """Lay out rows of pairs with each prompt once (`shared`), or each response with its prompt in a row of its own.
+
+    Pairs are numbered in the order of the rows.
+    """
     import torch
 
-    rows = _shared_rows(pairs) if shared else _separate_rows(pairs)
-    width = max(len(prompt) + sum(len(response) for _, response in parts) for prompt, parts in rows)
+    laid_out = _shared_rows(rows) if shared else _separate_rows(rows)
+    width = max(sum(sequence.n_tokens for sequence in row) for row in laid_out)
     columns = _Columns()
-    for number, (prompt, parts) in enumerate(rows):
-        columns.add_row(prompt, parts, number * width, width, pad_token_id)
+    for row in laid_out:
+        columns.add_row(row, width, pad_token_id)
 
     def tensor(values: Any) -> Tensor:
         return torch.tensor(values, device=device)
@@ -152,17 +94,26 @@ def collate(pairs: Sequence[EncodedPair], pad_token_id: int, device: str, shared
         sources=tensor(columns.sources),
         targets=tensor(columns.targets),
         responses=tensor(columns.responses),
-        lengths=tensor([[len(pair.chosen), len(pair.rejected)] for pair in pairs]),
+        lengths=tensor([[len(pair.chosen), len(pair.rejected)] for row in rows for pair in row]),
         shared=shared,
     )
 
 
-def _shared_rows(pairs: Sequence[EncodedPair]) -> list[tuple[list[int], list[Part]]]:
-    return [(pair.prompt, [(2 * i, pair.chosen), (2 * i + 1, pair.rejected)]) for i, pair in enumerate(pairs)]
+def _shared_rows(rows: Sequence[Sequence[EncodedPair]]) -> list[list[_Sequence]]:
+    numbers = iter(range(sum(map(len, rows))))
+    return [
+        [_Sequence(next(numbers), pair.prompt, [(CHOSEN, pair.chosen), (REJECTED, pair.rejected)]) for pair in row]
+        for row in rows
+    ]
 
 
-def _separate_rows(pairs: Sequence[EncodedPair]) -> list[tuple[list[int], list[Part]]]:
-    return [(prompt, [part]) for prompt, parts in _shared_rows(pairs) for part in parts]
+def _separate_rows(rows: Sequence[Sequence[EncodedPair]]) -> list[list[_Sequence]]:
+    return [
+        [_Sequence(sequence.pair, sequence.prompt, [response])]
+        for row in _shared_rows(rows)
+        for sequence in row
+        for response in sequence.responses
+    ]
 
 
 @dataclass
@@ -176,23 +127,28 @@ class _Columns:
     targets: list[int] = field(default_factory=list)
     responses: list[int] = field(default_factory=list)
 
-    def add_row(self, prompt: list[int], parts: Sequence[Part], start: int, width: int, pad_token_id: int) -> None:
-        """Add prompt, responses and padding of one row, whose first token has the flat index `start`."""
-        n_prompt = len(prompt)
-        self.ids += prompt
-        self.positions += range(n_prompt)
-        self.segments += [PROMPT] * n_prompt
-        first = start + n_prompt
-        for number, response in parts:
-            self.ids += response
-            self.positions += range(n_prompt, n_prompt + len(response))
-            self.segments += [(CHOSEN, REJECTED)[number % 2]] * len(response)
-            # The first token of every response is predicted by the last token of the prompt.
-            self.sources += [start + n_prompt - 1, *range(first, first + len(response) - 1)]
-            self.targets += response
-            self.responses += [number] * len(response)
-            first += len(response)
-        n_padding = start + width - first
+    def add_row(self, sequences: Sequence[_Sequence], width: int, pad_token_id: int) -> None:
+        """Add the sequences of one row and its padding up to `width`."""
+        end = len(self.ids) + width
+        for sequence in sequences:
+            self._add_sequence(sequence)
+        n_padding = end - len(self.ids)
         self.ids += [pad_token_id] * n_padding
         self.positions += [0] * n_padding
         self.segments += [PADDING] * n_padding
+
+    def _add_sequence(self, sequence: _Sequence) -> None:
+        n_prompt = len(sequence.prompt)
+        self.ids += sequence.prompt
+        self.positions += range(n_prompt)
+        self.segments += [N_ROLES * sequence.pair + PROMPT] * n_prompt
+        prompt_end = len(self.ids) - 1
+        for role, response in sequence.responses:
+            first = len(self.ids)
+            self.ids += response
+            self.positions += range(n_prompt, n_prompt + len(response))
+            self.segments += [N_ROLES * sequence.pair + role] * len(response)
+            # The first token of every response is predicted by the last token of the prompt.
+            self.sources += [prompt_end, *range(first, first + len(response) - 1)]
+            self.targets += response
+            self.responses += [2 * sequence.pair + (role == REJECTED)] * len(response)

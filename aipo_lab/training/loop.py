@@ -12,10 +12,12 @@ from aipo_lab.errors import StageFailed
 from aipo_lab.models import Policy
 from aipo_lab.objectives import Objective
 from aipo_lab.progress import Progress
-from aipo_lab.training.batches import EncodedPair, collate, micro_batches, optimiser_batches
+from aipo_lab.training.batches import collate
 from aipo_lab.training.checkpoint import TrainingCheckpoints
 from aipo_lab.training.config import TrainSettings
 from aipo_lab.training.logprobs import can_share_prompts, pair_logps
+from aipo_lab.training.packing import MicroBatch, micro_batches, optimiser_batches
+from aipo_lab.training.pairs import EncodedPair
 from aipo_lab.training.record import MicroBatchOutcome, StepRecord
 
 if TYPE_CHECKING:
@@ -136,8 +138,8 @@ class PairTrainer:
             record = StepRecord(len(indices))
             self.optimizer.zero_grad(set_to_none=True)
             try:
-                for micro in micro_batches(indices, self.pairs, self.micro_batch_tokens):
-                    self._accumulate(micro, record)
+                for rows in micro_batches(indices, self.pairs, self.micro_batch_tokens, self.shared_prompts):
+                    self._accumulate(rows, record)
             except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
                 if not is_out_of_memory(error):
                     raise
@@ -155,15 +157,16 @@ class PairTrainer:
         self.micro_batch_tokens = max(longest, self.micro_batch_tokens // 2)
         logger.warning("out of memory: micro-batches of %d tokens from here on", self.micro_batch_tokens)
 
-    def _accumulate(self, micro: Sequence[int], record: StepRecord) -> None:
+    def _accumulate(self, rows: MicroBatch, record: StepRecord) -> None:
         """Add the gradient of a micro-batch's share of the step's mean loss."""
         import torch
 
         model = self.policy.model
-        pairs = [self.pairs[index] for index in micro]
-        batch = collate(pairs, self.policy.pad_token_id, model.device, self.shared_prompts)
+        laid_out = [[self.pairs[index] for index in row] for row in rows]
+        pairs, micro = [pair for row in laid_out for pair in row], [index for row in rows for index in row]
+        batch = collate(laid_out, self.policy.pad_token_id, model.device, self.shared_prompts)
         logps = pair_logps(model, batch, self.settings.precision)
-        reference = self.reference_logps[list(micro)].to(logps)
+        reference = self.reference_logps[micro].to(logps)
         lengths = batch.lengths.to(logps.dtype)
         chosen, rejected = logps[:, 0], logps[:, 1]
         losses = self.objective(

@@ -12,10 +12,11 @@ import torch
 
 from aipo_lab.models import load_policy
 from aipo_lab.objectives import get_objective
-from aipo_lab.training.batches import encode_pairs, micro_batches
 from aipo_lab.training.config import TrainSettings
 from aipo_lab.training.logprobs import all_pair_logps
 from aipo_lab.training.loop import PairTrainer
+from aipo_lab.training.packing import micro_batches
+from aipo_lab.training.pairs import encode_pairs
 
 
 def main() -> None:
@@ -32,8 +33,8 @@ def main() -> None:
     trainer = PairTrainer(policy, pairs, reference, get_objective("dpo"), settings, 0)
     curve = trainer.run(lambda *_: None)
     seconds = time.perf_counter() - started
-    rows = [m for batch in trainer.batches for m in micro_batches(batch, pairs, settings.micro_batch_tokens)]
-    computed = sum(len(row) * max(pairs[i].n_tokens for i in row) for row in rows)
+    micros = [m for batch in trainer.batches for m in micro_batches(batch, pairs, settings.micro_batch_tokens)]
+    computed = sum(len(rows) * max(sum(pairs[i].n_tokens for i in row) for row in rows) for rows in micros)
     real = sum(pair.n_tokens for pair in pairs)
     weights = sum(p.numel() for p in policy.model.parameters())
     embedding = policy.model.get_input_embeddings().weight.numel()

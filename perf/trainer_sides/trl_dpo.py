@@ -29,7 +29,7 @@ def main() -> None:
             num_train_epochs=1,
             learning_rate=5e-7,
             lr_scheduler_type="cosine",
-            warmup_ratio=0.1,
+            warmup_steps=0.1,
             use_cpu=True,
             bf16=False,
             gradient_checkpointing=False,

@@ -11,8 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aipo_lab.models import Policy
-from aipo_lab.training.batches import EncodedPair, collate, encode_pairs, micro_batches, optimiser_batches
+from aipo_lab.training.batches import PADDING, collate
 from aipo_lab.training.logprobs import all_pair_logps, pair_logps
+from aipo_lab.training.packing import micro_batches, optimiser_batches
+from aipo_lab.training.pairs import EncodedPair, encode_pairs
 
 # prompt, chosen, rejected: equal, very different and minimal lengths
 LENGTHS = [(5, 4, 4), (1, 1, 1), (30, 2, 90), (3, 120, 1), (17, 1, 40), (2, 33, 32)]
@@ -52,7 +54,7 @@ def test_the_expected_log_probabilities_are_far_from_uniform(expected: torch.Ten
 
 @pytest.mark.parametrize("one", range(len(PAIRS)))
 def test_a_shared_prompt_row_equals_two_separate_sequences(policy: Policy, expected: torch.Tensor, one: int) -> None:
-    batch = collate([PAIRS[one]], policy.pad_token_id, "cpu")
+    batch = collate([[PAIRS[one]]], policy.pad_token_id, "cpu")
     with torch.no_grad():
         made = pair_logps(policy.model, batch)
     n_tokens = max(len(PAIRS[one].chosen), len(PAIRS[one].rejected))
@@ -60,7 +62,7 @@ def test_a_shared_prompt_row_equals_two_separate_sequences(policy: Policy, expec
 
 
 def test_padding_and_neighbours_of_very_different_length_change_nothing(policy: Policy, expected: torch.Tensor) -> None:
-    batch = collate(PAIRS, policy.pad_token_id, "cpu")
+    batch = collate([[pair] for pair in PAIRS], policy.pad_token_id, "cpu")
     assert batch.input_ids.shape == (len(PAIRS), max(pair.n_tokens for pair in PAIRS))
     with torch.no_grad():
         made = pair_logps(policy.model, batch)
@@ -73,7 +75,7 @@ def test_in_double_precision_they_are_equal_to_rounding(make_policy: Any) -> Non
     policy = make_policy(seed=3, dtype="float64")
     expected = [[separate_logps(policy, pair.prompt, one) for one in (pair.chosen, pair.rejected)] for pair in PAIRS]
     with torch.no_grad():
-        made = pair_logps(policy.model, collate(PAIRS, policy.pad_token_id, "cpu"))
+        made = pair_logps(policy.model, collate([[pair] for pair in PAIRS], policy.pad_token_id, "cpu"))
     # logits are taken in float32 on purpose, so rounding is that of float32
     assert torch.allclose(made.double(), torch.tensor(expected, dtype=torch.float64), rtol=1e-6, atol=1e-5)
 
@@ -82,7 +84,7 @@ def test_the_rejected_response_does_not_see_the_chosen_one(policy: Policy) -> No
     pair = PAIRS[0]
     changed = EncodedPair("x", pair.prompt, [token + 1 for token in pair.chosen], pair.rejected)
     with torch.no_grad():
-        made = [pair_logps(policy.model, collate([one], policy.pad_token_id, "cpu"))[0] for one in (pair, changed)]
+        made = [pair_logps(policy.model, collate([[one]], policy.pad_token_id, "cpu"))[0] for one in (pair, changed)]
     assert made[0][1] == made[1][1]
     assert made[0][0] != made[1][0]
 
@@ -90,7 +92,7 @@ def test_the_rejected_response_does_not_see_the_chosen_one(policy: Policy) -> No
 def test_swapping_the_responses_swaps_their_log_probabilities(policy: Policy, expected: torch.Tensor) -> None:
     swapped = [EncodedPair(pair.id, pair.prompt, pair.rejected, pair.chosen) for pair in PAIRS]
     with torch.no_grad():
-        made = pair_logps(policy.model, collate(swapped, policy.pad_token_id, "cpu"))
+        made = pair_logps(policy.model, collate([[pair] for pair in swapped], policy.pad_token_id, "cpu"))
     assert torch.allclose(made.double().flip(1), expected, rtol=1e-5, atol=1e-4)
 
 
@@ -105,7 +107,7 @@ def test_all_pair_logps_keeps_the_order_whatever_the_micro_batches(
 
 
 def test_the_layout_of_a_row() -> None:
-    batch = collate([EncodedPair("a", [10, 11, 12], [20, 21], [30]), EncodedPair("b", [13], [22], [31])], 0, "cpu")
+    batch = collate([[EncodedPair("a", [10, 11, 12], [20, 21], [30])], [EncodedPair("b", [13], [22], [31])]], 0, "cpu")
     assert batch.input_ids.tolist() == [[10, 11, 12, 20, 21, 30], [13, 22, 31, 0, 0, 0]]
     assert batch.position_ids.tolist()[0] == [0, 1, 2, 3, 4, 3]
     assert batch.position_ids.tolist()[1][:3] == [0, 1, 1]
@@ -121,17 +123,38 @@ def test_the_layout_of_a_row() -> None:
 lengths = st.lists(st.tuples(*[st.integers(1, 60)] * 3), min_size=1, max_size=30)
 
 
-@given(lengths, st.integers(1, 400), st.randoms(use_true_random=False))
+@given(lengths, st.integers(1, 400), st.booleans(), st.randoms(use_true_random=False))
 def test_micro_batches_cover_every_index_once_within_the_budget(
-    all_lengths: list[tuple[int, int, int]], max_tokens: int, rng: Any
+    all_lengths: list[tuple[int, int, int]], max_tokens: int, shared: bool, rng: Any
 ) -> None:
     pairs = [random_pair(one, seed) for seed, one in enumerate(all_lengths)]
     indices = rng.sample(range(len(pairs)), rng.randint(1, len(pairs)))
-    made = micro_batches(indices, pairs, max_tokens)
-    assert sorted(index for batch in made for index in batch) == sorted(indices)
-    for batch in made:
-        padded = len(batch) * max(pairs[index].n_tokens for index in batch)
-        assert padded <= max_tokens or len(batch) == 1
+    made = micro_batches(indices, pairs, max_tokens, shared)
+    assert sorted(index for rows in made for row in rows for index in row) == sorted(indices)
+    for rows in made:
+        batch = collate([[pairs[index] for index in row] for row in rows], 0, "cpu", shared)
+        assert batch.input_ids.numel() <= max_tokens or len(rows) == len(rows[0]) == 1
+        if shared:
+            assert float((batch.segments == PADDING).float().mean()) < 0.05
+
+
+@pytest.mark.parametrize("max_tokens", [600, 2048, 8192])
+def test_rows_stay_short_where_padding_allows(max_tokens: int) -> None:
+    pairs = [random_pair((20, 30 + seed % 3, 30), seed) for seed in range(60)]
+    for rows in micro_batches(range(60), pairs, max_tokens):
+        assert all(len(row) == 1 for row in rows)
+
+
+def test_pairs_that_share_a_row_have_the_log_probabilities_of_separate_sequences(
+    policy: Policy, expected: torch.Tensor
+) -> None:
+    rows = [[0, 2, 4], [5, 1, 3]]
+    batch = collate([[PAIRS[index] for index in row] for row in rows], policy.pad_token_id, "cpu")
+    assert batch.input_ids.shape[0] == 2
+    with torch.no_grad():
+        made = pair_logps(policy.model, batch)
+    in_order = expected[[index for row in rows for index in row]]
+    assert torch.allclose(made.double(), in_order, rtol=1e-5, atol=1e-4)
 
 
 @given(st.integers(1, 70), st.integers(1, 20), st.integers(1, 4), st.integers(0, 2**31 - 1))

@@ -19,7 +19,7 @@ from safetensors.torch import save_file
 from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM
 from aipo_lab.models import Policy
 from aipo_lab.objectives import get_objective
-from aipo_lab.training.batches import EncodedPair
+from aipo_lab.training.pairs import EncodedPair
 from aipo_lab.training.checkpoint import TrainingCheckpoints
 from aipo_lab.training.config import TrainSettings
 from aipo_lab.training.loop import train_on_pairs

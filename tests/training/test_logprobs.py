@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from aipo_lab.models import Policy
-from aipo_lab.training import logprobs
-from aipo_lab.training.logprobs import token_logps
+from aipo_lab.training import token_logps as module
+from aipo_lab.training.token_logps import token_logps
 
 
 def loss_and_gradients(policy: Policy, hidden: torch.Tensor, targets: torch.Tensor) -> list[torch.Tensor]:
@@ -36,14 +36,34 @@ def test_chunks_equal_the_whole_and_so_do_their_gradients(
 ) -> None:
     policy = make_policy()
     whole = loss_and_gradients(policy, *inputs)
-    monkeypatch.setattr(logprobs, "CHUNK_LOGITS", chunk_tokens * policy.model.config.vocab_size)
+    monkeypatch.setattr(module, "CHUNK_LOGITS", chunk_tokens * policy.model.config.vocab_size)
     sizes: list[int] = []
-    inner = logprobs._chunk_logps
-    monkeypatch.setattr(logprobs, "_chunk_logps", lambda m, h, t: (sizes.append(len(t)), inner(m, h, t))[1])
+    inner = module._exponentials
+    monkeypatch.setattr(module, "_exponentials", lambda h, w, t: (sizes.append(len(t)), inner(h, w, t))[1])
     chunked = loss_and_gradients(policy, *inputs)
     assert max(sizes) == chunk_tokens
     for one, other in zip(whole, chunked, strict=True):
         assert torch.allclose(one, other, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("cached_logits", [1, 200, 1 << 19])
+def test_gradients_are_those_of_the_log_softmax(
+    make_policy: Callable[..., Policy], inputs: Any, monkeypatch: pytest.MonkeyPatch, cached_logits: int
+) -> None:
+    monkeypatch.setattr(module, "CACHED_LOGITS", cached_logits)
+    policy = make_policy()
+    made = loss_and_gradients(policy, *inputs)
+    monkeypatch.setattr(module, "_is_plain", lambda *_: False)
+    for one, other in zip(made, loss_and_gradients(policy, *inputs), strict=True):
+        assert torch.allclose(one, other, rtol=1e-5, atol=1e-6)
+
+
+def test_a_second_backward_pass_gives_the_same_gradients(make_policy: Callable[..., Policy], inputs: Any) -> None:
+    hidden, targets = inputs
+    hidden = hidden.clone().requires_grad_()
+    logps = token_logps(make_policy().model, hidden, targets)
+    first, second = (torch.autograd.grad(logps.sum(), hidden, retain_graph=True)[0] for _ in range(2))
+    assert torch.equal(first, second)
 
 
 def test_they_are_the_log_softmax_of_the_models_logits(policy: Policy, inputs: Any) -> None:

@@ -13,10 +13,10 @@ import torch
 from aipo_lab.errors import StageFailed
 from aipo_lab.models import Policy
 from aipo_lab.objectives import get_objective, objective_names
-from aipo_lab.training.batches import EncodedPair
 from aipo_lab.training.config import TrainSettings
 from aipo_lab.training.logprobs import all_pair_logps
 from aipo_lab.training.loop import train_on_pairs
+from aipo_lab.training.pairs import EncodedPair
 
 MakePolicy = Callable[..., Policy]
 

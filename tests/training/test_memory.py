@@ -12,9 +12,9 @@ from aipo_lab.errors import StageFailed
 from aipo_lab.models import Policy
 from aipo_lab.objectives import get_objective
 from aipo_lab.training import loop
-from aipo_lab.training.batches import EncodedPair
 from aipo_lab.training.config import TrainSettings
 from aipo_lab.training.loop import PairTrainer
+from aipo_lab.training.pairs import EncodedPair
 
 PAIRS = [EncodedPair(str(i), [3 + i, 9, 10], [*[5 + i, 7, 11][: 1 + i % 3], 2], [20 + i, 30, 40, 2]) for i in range(16)]
 

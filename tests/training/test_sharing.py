@@ -8,17 +8,21 @@ import pytest
 import torch
 
 from aipo_lab.models import Policy
-from aipo_lab.training.batches import EncodedPair, collate
+from aipo_lab.training.batches import collate
 from aipo_lab.training.logprobs import can_share_prompts, pair_logps
+from aipo_lab.training.pairs import EncodedPair
 
-PAIRS = [
-    EncodedPair("a", list(range(6, 26)), list(range(30, 42)), list(range(50, 55))),
-    EncodedPair("b", list(range(8, 12)), list(range(20, 23)), list(range(40, 70))),
+ROWS = [
+    [EncodedPair("a", list(range(6, 26)), list(range(30, 42)), list(range(50, 55)))],
+    [EncodedPair("b", list(range(8, 12)), list(range(20, 23)), list(range(40, 70)))],
 ]
+PAIRS = [pair for row in ROWS for pair in row]
 
 
 def test_separate_rows_give_the_same_log_probabilities(policy: Policy) -> None:
-    shared, separate = (collate(PAIRS, policy.pad_token_id, "cpu", shared) for shared in (True, False))
+    shared, separate = (
+        collate(ROWS, policy.pad_token_id, "cpu", shared) for shared in (True, False)
+    )
     assert shared.input_ids.shape[0] == 2
     assert separate.input_ids.shape[0] == 4
     with torch.no_grad():
@@ -39,7 +43,9 @@ def test_a_sliding_window_that_cuts_a_sequence_does_not(window: int, expected: b
     assert can_share_prompts(model, PAIRS, 0) is expected
     if expected:
         with torch.no_grad():
-            together, apart = (pair_logps(model, collate(PAIRS, 0, "cpu", shared)) for shared in (True, False))
+            together, apart = (
+                pair_logps(model, collate(ROWS, 0, "cpu", shared)) for shared in (True, False)
+            )
         assert torch.allclose(together, apart, rtol=1e-5, atol=1e-4)
 
 

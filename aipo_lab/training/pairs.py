@@ -1,0 +1,61 @@
+"""Preference pairs as token ids, within the limits of a training; what is past a limit is left out and counted."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from aipo_lab.chat import encode_prompt, encode_response
+
+
+@dataclass(frozen=True)
+class EncodedPair:
+    """Token ids of one preference pair; responses include the end token where the policy wrote one.
+
+    `win_rates` of chosen and rejected are there when the pair's row has them.
+    """
+
+    id: str
+    prompt: list[int]
+    chosen: list[int]
+    rejected: list[int]
+    win_rates: tuple[float, float] | None = None
+
+    @property
+    def n_tokens(self) -> int:
+        """Length of the pair's row."""
+        return len(self.prompt) + len(self.chosen) + len(self.rejected)
+
+    @property
+    def longest_sequence_tokens(self) -> int:
+        """Length of the prompt with the longer response."""
+        return len(self.prompt) + max(len(self.chosen), len(self.rejected))
+
+
+def encode_pairs(
+    rows: Sequence[Mapping[str, Any]], tokenizer: Any, max_prompt_tokens: int, max_response_tokens: int
+) -> tuple[list[EncodedPair], Counter[str]]:
+    """Encode rows of `pairs.jsonl`; a pair past a limit is left out and counted, never cut short."""
+    pairs, excluded = [], Counter[str]()
+    for row in rows:
+        rates = (row["chosen_win_rate"], row["rejected_win_rate"]) if "chosen_win_rate" in row else None
+        chosen, rejected = _encode_responses(row, tokenizer)
+        pair = EncodedPair(row["id"], encode_prompt(tokenizer, row["prompt"]), chosen, rejected, rates)
+        if len(pair.prompt) > max_prompt_tokens:
+            excluded["prompt_too_long"] += 1
+        elif max(len(pair.chosen), len(pair.rejected)) > max_response_tokens:
+            excluded["response_too_long"] += 1
+        elif not pair.chosen or not pair.rejected:
+            excluded["empty_response"] += 1
+        else:
+            pairs.append(pair)
+    return pairs, excluded
+
+
+def _encode_responses(row: Mapping[str, Any], tokenizer: Any) -> list[list[int]]:
+    return [
+        encode_response(tokenizer, row[role][0]["content"], ended=row.get(f"{role}_finish_reason", "stop") == "stop")
+        for role in ("chosen", "rejected")
+    ]
