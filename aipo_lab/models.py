@@ -59,6 +59,10 @@ class PolicyCache:
         """Remember a policy whose weights are those of `folder`."""
         self._insert((str(folder), device, dtype), policy)
 
+    def clear(self) -> None:
+        """Forget all policies."""
+        self._policies.clear()
+
     def _insert(self, key: tuple[str, str, str], policy: Policy) -> None:
         self._policies[key] = policy
         while len(self._policies) > self.capacity:

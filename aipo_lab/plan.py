@@ -15,6 +15,7 @@ from aipo_lab.recipe import Recipe
 from aipo_lab.stages.definition import STAGE_NAMES, Runtime, StageNode
 from aipo_lab.store import Store
 from aipo_lab.sweep import Sweep
+from aipo_lab.training.config import ParallelSettings
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,7 @@ def build_graph(sweep: Sweep, base_models: Mapping[str, BaseModel] | None = None
             threads=threads_per_stage(compute),
             device=compute.device,
             checkpoint_interval_s=compute.checkpoint_interval_s,
+            parallel=compute.model_dump(include=set(ParallelSettings.model_fields)),
         )
         graphs[trial.name] = GraphBuilder(trial.recipe, models[source], runtime).build()
     return SweepGraph(graphs, {trial.name: trial.recipe for trial in sweep.trials}, models)

@@ -20,7 +20,8 @@ from aipo_lab.ranking.proxy import ProxyRankerSettings
 from aipo_lab.stages.instruct import InstructSettings
 from aipo_lab.stages.pair import PairSettings
 from aipo_lab.stages.respond import RespondSettings
-from aipo_lab.training.config import ObjectiveSettings, TrainSettings
+from aipo_lab.training.config import ObjectiveSettings, ParallelSettings, TrainSettings
+from aipo_lab.training.deepspeed_config import contradictions, read_deepspeed
 from aipo_lab.worlds import WorldConfig, get_world
 from aipo_lab.worlds.micro.base_model import MicroBaseConfig
 
@@ -116,7 +117,7 @@ class BenchmarksConfig(StrictModel):
         return {name: value for name, value in settings.items() if value is not None}
 
 
-class ComputeConfig(StrictModel):
+class ComputeConfig(ParallelSettings):
     """How the work is spread over the machine. Results do not depend on it but for rounding."""
 
     workers: int | Literal["auto"] = Field(
@@ -127,6 +128,11 @@ class ComputeConfig(StrictModel):
     checkpoint_interval_s: float = Field(
         300, ge=0, description="seconds between checkpoints inside a training; a killed one continues from the last"
     )
+
+    @field_validator("deepspeed", mode="before")
+    @classmethod
+    def _read_deepspeed(cls, value: object) -> object:
+        return read_deepspeed(value)
 
     @field_validator("workers", "threads")
     @classmethod
@@ -170,6 +176,7 @@ class Recipe(StrictModel):
             problems.append(
                 f"model.micro.world_seed {self.model.micro.world_seed} must equal world.seed {self.world.seed}"
             )
+        problems += [f"compute: {problem}" for problem in contradictions(self.train, self.compute)]
         problems += [
             f"benchmarks.{name}: answers are checked by the world {self.world.name!r}; use benchmarks.{self.world.name}"
             for name in self.benchmarks.chosen()

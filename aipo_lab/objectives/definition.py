@@ -109,7 +109,8 @@ class ObjectiveDefinition:
     """A registered loss with its hyperparameters, and what it needs to know.
 
     `reference_free`: it does not depend on the reference policy. `length_normalised`: it compares
-    log-probabilities per token, not their sums. `needs_win_rates`: it needs the ranker's win rates.
+    log-probabilities per token, not their sums. `needs_win_rates`: it needs the ranker's win rates. `nll_weight`: the
+    weight of the chosen response's NLL per token in it (a hyperparameter's name or a number), None without such a term.
     """
 
     name: str
@@ -118,6 +119,7 @@ class ObjectiveDefinition:
     reference_free: bool = False
     length_normalised: bool = False
     needs_win_rates: bool = False
+    nll_weight: str | float | None = None
 
 
 REGISTRY: dict[str, ObjectiveDefinition] = {}
@@ -129,6 +131,7 @@ def register(
     reference_free: bool = False,
     length_normalised: bool = False,
     needs_win_rates: bool = False,
+    nll_weight: str | float | None = None,
     **hyperparameters: Hyperparameter,
 ) -> Callable[[Loss], Loss]:
     """Register a loss function under `name`; its hyperparameters are its keyword-only arguments.
@@ -144,7 +147,7 @@ def register(
             valid = ", ".join(HYPERPARAMETER_NAMES)
             raise UserError(f"objective {name!r}: {', '.join(unknown)} must be among the names recipes know: {valid}")
         REGISTRY[name] = ObjectiveDefinition(
-            name, loss, hyperparameters, reference_free, length_normalised, needs_win_rates
+            name, loss, hyperparameters, reference_free, length_normalised, needs_win_rates, nll_weight
         )
         return loss
 
@@ -171,6 +174,12 @@ class Objective:
     def reference_free(self) -> bool:
         """Whether the loss does not depend on the reference policy."""
         return self.definition.reference_free
+
+    @property
+    def nll_weight(self) -> float | None:
+        """The weight of the NLL term in the loss, None without one."""
+        weight = self.definition.nll_weight
+        return self.hyperparameters[weight] if isinstance(weight, str) else weight
 
     @property
     def needs_win_rates(self) -> bool:

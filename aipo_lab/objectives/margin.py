@@ -39,6 +39,7 @@ def r_dpo(logps: PairLogps, *, beta: float, alpha: float, label_smoothing: float
 
 @register(
     "rpo",
+    nll_weight="alpha",
     beta=BETA,
     alpha=Hyperparameter(1.0, "weight of the NLL term (TRL's rpo_alpha)"),
     label_smoothing=SMOOTHING,

@@ -31,6 +31,7 @@ def dpo(logps: PairLogps, *, beta: float, label_smoothing: float) -> Tensor:
 
 @register(
     "dpo_nll",
+    nll_weight="alpha",
     beta=BETA,
     alpha=Hyperparameter(0.2, "weight of the NLL term (alpha in the paper's Table 6)"),
     label_smoothing=SMOOTHING,
@@ -67,6 +68,7 @@ def alpha_dpo(logps: PairLogps, *, beta: float, alpha: float, label_smoothing: f
 
 @register(
     "aipo",
+    nll_weight="lambda_",
     beta=BETA,
     alpha=Hyperparameter(0.05, "weight of the agreement term alpha * s_ref"),
     lambda_=Hyperparameter(0.2, "weight of the NLL term"),

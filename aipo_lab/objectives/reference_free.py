@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 @register(
     "cpo",
+    nll_weight="alpha",
     reference_free=True,
     beta=BETA,
     alpha=Hyperparameter(1.0, "weight of the NLL term (TRL's cpo_alpha)"),
@@ -28,6 +29,7 @@ def cpo(logps: PairLogps, *, beta: float, alpha: float, label_smoothing: float) 
 
 @register(
     "orpo",
+    nll_weight=1.0,
     reference_free=True,
     length_normalised=True,
     beta=Hyperparameter(0.1, "weight of the odds ratio term (the paper's lambda)", positive=True),

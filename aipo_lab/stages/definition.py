@@ -13,6 +13,7 @@ from pydantic import Field
 from aipo_lab.config import StrictModel
 from aipo_lab.progress import Progress
 from aipo_lab.store import Artifact, ArtifactRequest, Store, parts_folder
+from aipo_lab.training.config import ParallelSettings
 
 STAGE_NAMES = ("base", "instruct", "respond", "rank", "pair", "reference", "train", "answer", "judge")
 
@@ -25,6 +26,9 @@ class Runtime(StrictModel):
     threads: int = Field(1, ge=1, description="CPU threads of the process that runs the stage")
     device: str = Field("cpu", description="torch device: cpu, cuda, cuda:1, …")
     checkpoint_interval_s: float = Field(300, ge=0, description="seconds between checkpoints inside a training")
+    parallel: ParallelSettings = Field(
+        default_factory=ParallelSettings, description="how a training is spread over processes"
+    )
     model_folder: str | None = Field(None, description="where the base model's folder is on this machine")
 
 

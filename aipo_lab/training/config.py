@@ -8,6 +8,9 @@ from pydantic import Field
 
 from aipo_lab.config import StrictModel
 from aipo_lab.objectives import Objective, get_objective
+from aipo_lab.training.adapters import LoraSettings
+
+Precision = Literal["float32", "bfloat16", "float16"]
 
 
 class TrainSettings(StrictModel):
@@ -15,17 +18,19 @@ class TrainSettings(StrictModel):
 
     learning_rate: float = Field(5e-7, gt=0, description="peak learning rate of AdamW")
     warmup_ratio: float = Field(0.1, ge=0, lt=1, description="share of steps with linear warm-up, then cosine to 0")
-    batch_size: int = Field(256, ge=1, description="pairs per optimiser step")
+    batch_size: int = Field(256, ge=1, description="pairs per optimiser step; the last of an epoch may have fewer")
     epochs: int = Field(1, ge=1, le=100, description="passes over the pairs of an iteration")
     weight_decay: float = Field(0.0, ge=0, le=1, description="decoupled weight decay of AdamW")
     max_gradient_norm: float = Field(1.0, gt=0, description="gradients are clipped to this norm")
     max_prompt_tokens: int = Field(512, ge=1, description="pairs with a longer prompt are left out and counted")
     max_response_tokens: int = Field(2048, ge=1, description="pairs with a longer response are left out and counted")
     micro_batch_tokens: int = Field(8192, ge=1, description="tokens computed at once, padding included")
-    precision: Literal["float32", "bfloat16"] = Field(
-        "float32", description="data type of the forward pass; weights, gradients and AdamW stay in float32"
+    precision: Precision = Field(
+        "float32",
+        description="data type of the forward pass; weights and AdamW stay in float32 (but see compute.parallel)",
     )
     gradient_checkpointing: bool = Field(False, description="compute activations twice instead of storing them")
+    lora: LoraSettings | None = Field(None, description="train low-rank adapters only; left out: all weights")
 
 
 class ObjectiveSettings(StrictModel):
@@ -37,3 +42,24 @@ class ObjectiveSettings(StrictModel):
     def build(self) -> Objective:
         """The objective; raises `UserError` for a name or value that is not valid."""
         return get_objective(self.name, **dict[str, Any](self.hyperparameters))
+
+
+class TrainConfig(TrainSettings):
+    """All that determines the new weights besides policy, pairs and reference."""
+
+    seed: int = Field(description="seed of the order of the pairs and of new adapters")
+    objective: ObjectiveSettings = Field(description="objective with this iteration's hyperparameters")
+
+
+class ParallelSettings(StrictModel):
+    """How one training is spread over devices. Results depend on it only by rounding."""
+
+    processes: int = Field(1, ge=1, description="processes of one training on this machine, one device each")
+    parallel: Literal["data", "zero2", "zero3"] = Field(
+        "data",
+        description="data: every process has the whole model; zero2, zero3: DeepSpeed divides optimiser and gradients, "
+        "zero3 the weights as well, and with bfloat16 holds the model in bfloat16 and a float32 copy in the optimiser",
+    )
+    deepspeed: dict[str, Any] | None = Field(
+        None, description="your own DeepSpeed configuration, or the name of its JSON file; must agree with the recipe"
+    )

@@ -1,12 +1,12 @@
-"""The optimisation loop over preference pairs: AdamW, warm-up and cosine, clipping, accumulation."""
+"""The optimisation loop over preference pairs: batches, accumulation, the loss and its checks."""
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import math
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+import time
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from aipo_lab.errors import StageFailed
 from aipo_lab.models import Policy
@@ -15,10 +15,13 @@ from aipo_lab.progress import Progress
 from aipo_lab.training.batches import collate
 from aipo_lab.training.checkpoint import TrainingCheckpoints
 from aipo_lab.training.config import TrainSettings
-from aipo_lab.training.logprobs import can_share_prompts, pair_logps
+from aipo_lab.training.logprobs import can_share_prompts
+from aipo_lab.training.memory import gradient_checkpointing, is_out_of_memory
 from aipo_lab.training.packing import MicroBatch, micro_batches, optimiser_batches
 from aipo_lab.training.pairs import EncodedPair
+from aipo_lab.training.processes import SINGLE, Processes
 from aipo_lab.training.record import MicroBatchOutcome, StepRecord
+from aipo_lab.training.updates import ReplicatedUpdater, Updater
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -49,7 +52,10 @@ def train_on_pairs(
 
 
 class PairTrainer:
-    """One training: policy, data, objective, optimiser and schedule."""
+    """One training, or one process's part of it: data and objective here, weights in the updater.
+
+    `speed` has a row per step computed by this object: `step`, `step_s`, `tokens_per_s` (tokens of all processes).
+    """
 
     def __init__(
         self,
@@ -59,6 +65,8 @@ class PairTrainer:
         objective: Objective,
         settings: TrainSettings,
         seed: int,
+        processes: Processes = SINGLE,
+        make_updater: Callable[..., Updater] = ReplicatedUpdater,
     ) -> None:
         import torch
 
@@ -67,79 +75,51 @@ class PairTrainer:
         self.reference_logps = torch.zeros(len(pairs), 2) if reference_logps is None else reference_logps
         self.objective = objective
         self.settings = settings
+        self.processes = processes
+        self.device = str(policy.model.device)
         self.batches = optimiser_batches(len(pairs), settings.batch_size, settings.epochs, seed)
         self.shared_prompts = can_share_prompts(policy.model, pairs, policy.pad_token_id)
         self.micro_batch_tokens = settings.micro_batch_tokens
-        self.optimizer, self.scheduler = self._optimizer()
-
-    def _optimizer(self) -> tuple[Any, Any]:
-        import torch
-        from transformers import get_cosine_schedule_with_warmup
-
-        n_steps = len(self.batches)
-        warmup_steps = math.ceil(self.settings.warmup_ratio * n_steps)
-        if warmup_steps >= n_steps:
-            raise StageFailed(
-                f"{len(self.pairs)} pairs make {n_steps} optimiser steps and all of them are warm-up from a learning "
-                "rate of 0, so nothing would be learnt; lower train.batch_size or train.warmup_ratio, or use more pairs"
-            )
-        optimizer = torch.optim.AdamW(
-            self.policy.model.parameters(),
-            lr=self.settings.learning_rate,
-            weight_decay=self.settings.weight_decay,
-            fused=True,
-        )
-        return optimizer, get_cosine_schedule_with_warmup(optimizer, warmup_steps, n_steps)
+        self.updater = make_updater(policy.model, settings, len(self.batches), processes)
+        self.speed: list[CurveRow] = []
 
     def run(self, progress: Progress, checkpoints: TrainingCheckpoints | None = None) -> list[CurveRow]:
         """Run the steps that are left; returns the rows of all steps."""
-        model = self.policy.model
-        curve = checkpoints.restore(model, self.optimizer, self.scheduler) if checkpoints else []
-        with self._memory_saving(model):
+        curve = checkpoints.restore(self.updater) if checkpoints else []
+        with gradient_checkpointing(self.policy.model, self.settings.gradient_checkpointing):
             for step, indices in enumerate(self.batches[len(curve) :], start=len(curve) + 1):
-                curve.append(self._step(step, indices))
+                curve.append(self._timed_step(step, indices))
                 if checkpoints:
-                    checkpoints.save_if_due(model, self.optimizer, self.scheduler, curve)
+                    checkpoints.save_if_due(self.updater, curve, self.device)
                 progress(step, len(self.batches), "steps")
         self._check_weights()
         return curve
 
-    @contextlib.contextmanager
-    def _memory_saving(self, model: Any) -> Any:
-        """Gradient checkpointing while inside, if the settings ask for it; dropout stays off."""
-        if not self.settings.gradient_checkpointing:
-            yield
-            return
-        dropouts = [module for module in model.modules() if type(module).__name__ == "Dropout"]
-        model.activation_checkpointing_enable({"use_reentrant": False})
-        model.train()  # transformers checkpoints in training mode only
-        for module in dropouts:
-            module.eval()
-        try:
-            yield
-        finally:
-            model.activation_checkpointing_disable()
-            model.eval()
+    def _timed_step(self, step: int, indices: Sequence[int]) -> CurveRow:
+        started = time.monotonic()
+        row = self._step(step, indices)
+        step_s = time.monotonic() - started
+        self.speed.append({"step": step, "step_s": step_s, "tokens_per_s": row["tokens"] / step_s})
+        return row
 
     def _step(self, step: int, indices: Sequence[int]) -> CurveRow:
-        record = self._gradients(indices)
-        gradient_norm = self._clip_gradients(step)
-        row = {"step": float(step), "lr": self.scheduler.get_last_lr()[0], "gradient_norm": gradient_norm}
-        self.optimizer.step()
-        self.scheduler.step()
+        update = None
+        while update is None:
+            record = self._gradients(indices)
+            update = self.updater.update(step)
         n_tokens = sum(self.pairs[index].n_tokens for index in indices)
-        return row | {"tokens": float(n_tokens)} | record.means
+        means = self.processes.sum(record.means, self.device)
+        return {"step": float(step), **update, "tokens": float(n_tokens), **means}
 
     def _gradients(self, indices: Sequence[int]) -> StepRecord:
         """The gradient of a batch's mean loss; halves the micro-batches for good when memory runs out."""
         import torch
 
         while True:
-            record = StepRecord(len(indices))
-            self.optimizer.zero_grad(set_to_none=True)
+            record = StepRecord(len(indices), self.objective)
+            self.updater.reset()
             try:
-                for rows in micro_batches(indices, self.pairs, self.micro_batch_tokens, self.shared_prompts):
-                    self._accumulate(rows, record)
+                self._accumulate_all(indices, record)
             except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
                 if not is_out_of_memory(error):
                     raise
@@ -147,26 +127,35 @@ class PairTrainer:
             else:
                 return record
 
+    def _accumulate_all(self, indices: Sequence[int], record: StepRecord) -> None:
+        own = self.processes.share(indices, self.pairs)
+        made = micro_batches(own, self.pairs, self.micro_batch_tokens, self.shared_prompts)
+        n_real, n_all = len(made), len(made)
+        if self.updater.lockstep:
+            n_all = self.processes.most(n_real, self.device)
+        for number in range(n_all):
+            rows = made[number] if number < n_real else [[indices[0]]]
+            self._accumulate(rows, record, counts=number < n_real, last=number == n_all - 1)
+
     def _halve_micro_batches(self, indices: Sequence[int], error: BaseException) -> None:
         longest = max(self.pairs[index].n_tokens for index in indices)
-        if self.micro_batch_tokens <= longest:
+        if self.micro_batch_tokens <= longest or self.updater.lockstep:
             raise StageFailed(
-                f"out of memory on a single pair of {longest} tokens; set train.gradient_checkpointing=true, or "
-                "lower train.max_response_tokens"
+                f"out of memory at micro-batches of {self.micro_batch_tokens} tokens with pairs of up to {longest}; "
+                "set train.gradient_checkpointing=true, or lower train.micro_batch_tokens or train.max_response_tokens"
             ) from error
         self.micro_batch_tokens = max(longest, self.micro_batch_tokens // 2)
         logger.warning("out of memory: micro-batches of %d tokens from here on", self.micro_batch_tokens)
 
-    def _accumulate(self, rows: MicroBatch, record: StepRecord) -> None:
-        """Add the gradient of a micro-batch's share of the step's mean loss."""
+    def _accumulate(self, rows: MicroBatch, record: StepRecord, counts: bool, last: bool) -> None:
+        """Add the gradient of a micro-batch's share of the step's mean loss (of nothing, unless it `counts`)."""
         import torch
 
-        model = self.policy.model
         laid_out = [[self.pairs[index] for index in row] for row in rows]
-        pairs, micro = [pair for row in laid_out for pair in row], [index for row in rows for index in row]
-        batch = collate(laid_out, self.policy.pad_token_id, model.device, self.shared_prompts)
-        logps = pair_logps(model, batch, self.settings.precision)
-        reference = self.reference_logps[micro].to(logps)
+        pairs, indices = [pair for row in laid_out for pair in row], [index for row in rows for index in row]
+        batch = collate(laid_out, self.policy.pad_token_id, self.device, self.shared_prompts)
+        logps = self.updater.logps(batch)
+        reference = self.reference_logps[indices].to(logps)
         lengths = batch.lengths.to(logps.dtype)
         chosen, rejected = logps[:, 0], logps[:, 1]
         losses = self.objective(
@@ -180,8 +169,9 @@ class PairTrainer:
         )
         self._check_losses(losses, pairs)
         (rejected_gradients,) = torch.autograd.grad(losses.sum(), rejected, retain_graph=True)
-        torch.autograd.backward(losses.sum() / record.n_pairs)
-        record.add(self.objective, MicroBatchOutcome(losses, logps, reference, lengths, rejected_gradients))
+        self.updater.backward(losses.sum() * (counts / record.n_pairs), last)
+        if counts:
+            record.add(MicroBatchOutcome(losses, logps, reference, lengths, rejected_gradients))
 
     def _win_rates(self, pairs: Sequence[EncodedPair], like: Tensor) -> dict[str, Tensor]:
         """The ranker's win rates (B,) of chosen and rejected, for an objective that needs them."""
@@ -204,25 +194,8 @@ class PairTrainer:
                 "lower train.learning_rate"
             )
 
-    def _clip_gradients(self, step: int) -> float:
-        import torch
-
-        norm = float(torch.nn.utils.clip_grad_norm_(self.policy.model.parameters(), self.settings.max_gradient_norm))
-        if not math.isfinite(norm):
-            raise StageFailed(f"the gradient norm at step {step} is {norm}; lower train.learning_rate")
-        return norm
-
     def _check_weights(self) -> None:
         import torch
 
         if not all(bool(torch.isfinite(weights).all()) for weights in self.policy.model.parameters()):
             raise StageFailed("the last update made weights that are not finite; lower train.learning_rate")
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error of torch means that memory ran out (on the CPU it is a plain RuntimeError)."""
-    import torch
-
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
-        return True
-    return "can't allocate memory" in str(error) or "not enough memory" in str(error)

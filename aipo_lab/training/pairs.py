@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from aipo_lab.chat import encode_prompt, encode_response
+from aipo_lab.errors import StageFailed
+from aipo_lab.jsonl import read_jsonl
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,17 @@ class EncodedPair:
     def longest_sequence_tokens(self) -> int:
         """Length of the prompt with the longer response."""
         return len(self.prompt) + max(len(self.chosen), len(self.rejected))
+
+
+def load_pairs(
+    path: Path, tokenizer: Any, max_prompt_tokens: int, max_response_tokens: int
+) -> tuple[list[EncodedPair], dict[str, int]]:
+    """The encoded rows of a `pairs.jsonl` and the counts of those left out; raises `StageFailed` if none is left."""
+    rows = read_jsonl(path)
+    pairs, excluded = encode_pairs(rows, tokenizer, max_prompt_tokens, max_response_tokens)
+    if not pairs:
+        raise StageFailed(f"none of {len(rows)} pairs is within the token limits: {dict(excluded)}")
+    return pairs, dict(excluded)
 
 
 def encode_pairs(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from aipo_lab.objectives import Objective
@@ -25,38 +25,56 @@ class MicroBatchOutcome:
     rejected_gradients: Tensor
 
 
-@dataclass
 class StepRecord:
-    """Per-pair quantities of one optimiser step, summed over its micro-batches to means over the batch."""
+    """Per-pair quantities of one optimiser step, summed over its micro-batches to means over the batch.
 
-    n_pairs: int
-    means: dict[str, float] = field(default_factory=dict)
+    `means` has the same names from the start, so that processes can add theirs up whatever share each had.
+    """
 
-    def add(self, objective: Objective, outcome: MicroBatchOutcome) -> None:
+    def __init__(self, n_pairs: int, objective: Objective) -> None:
+        self.n_pairs = n_pairs
+        self.objective = objective
+        self.means = dict.fromkeys(self._names(), 0.0)
+
+    def _names(self) -> list[str]:
+        parts = [] if self.objective.definition.nll_weight is None else ["loss_preference", "loss_nll"]
+        s_ref = [] if self.objective.reference_free else ["s_ref"]
+        both = [f"{what}_{role}{unit}" for what, unit in BOTH for role in ("chosen", "rejected")]
+        return ["loss", *parts, "nll", "s_theta", *s_ref, "reward_margin", "reward_accuracy", "gradient_weight", *both]
+
+    def add(self, outcome: MicroBatchOutcome) -> None:
         """Add a micro-batch.
 
         Rewards are beta-scaled log ratios to the reference (paper Eq. 2), without the reference for objectives free of
         it, and per token for those that compare log-probabilities per token. `gradient_weight` is w_theta of Eq. 8
-        for the objectives it is defined for: the pull on the rejected response, per unit of beta.
+        for the objectives it is defined for: the pull on the rejected response, per unit of beta. The parts of the
+        loss are there for objectives with an NLL term, whose weight `loss_nll` includes.
         """
-        logps, reference, lengths = outcome.logps, outcome.reference_logps, outcome.lengths
+        objective, logps, reference, lengths = self.objective, outcome.logps, outcome.reference_logps, outcome.lengths
         beta = objective.hyperparameters.get("beta", 1.0)
         per_token = objective.definition.length_normalised
         ratios = logps if objective.reference_free else logps - reference
         rewards = beta * ratios / lengths if per_token else beta * ratios
         weights = outcome.rejected_gradients / beta
+        nll = -logps[:, 0] / lengths[:, 0]
         self._add("loss", outcome.losses)
-        self._add("nll", -logps[:, 0] / lengths[:, 0])
+        if (nll_weight := objective.nll_weight) is not None:
+            self._add("loss_nll", nll_weight * nll)
+            self._add("loss_preference", outcome.losses - nll_weight * nll)
+        self._add("nll", nll)
         self._add("s_theta", logps[:, 0] - logps[:, 1])
         if not objective.reference_free:
             self._add("s_ref", reference[:, 0] - reference[:, 1])
         self._add("reward_margin", rewards[:, 0] - rewards[:, 1])
         self._add("reward_accuracy", (rewards[:, 0] > rewards[:, 1]).to(logps.dtype))
         self._add("gradient_weight", weights * lengths[:, 1] if per_token else weights)
-        for column, role in enumerate(("chosen", "rejected")):
-            self._add(f"reward_{role}", rewards[:, column])
-            self._add(f"logps_{role}", logps[:, column])
-            self._add(f"length_{role}_tokens", lengths[:, column])
+        for (what, unit), values in zip(BOTH, (rewards, logps, lengths), strict=True):
+            for column, role in enumerate(("chosen", "rejected")):
+                self._add(f"{what}_{role}{unit}", values[:, column])
 
     def _add(self, name: str, values: Tensor) -> None:
-        self.means[name] = self.means.get(name, 0.0) + float(values.detach().double().sum()) / self.n_pairs
+        self.means[name] += float(values.detach().double().sum()) / self.n_pairs
+
+
+BOTH = (("reward", ""), ("logps", ""), ("length", "_tokens"))
+"""What is recorded of both responses, with the unit at the end of its name."""

@@ -169,7 +169,7 @@ def test_a_reference_that_is_not_finite_names_its_pairs(make_policy: MakePolicy)
 
 def test_training_that_is_all_warm_up_is_refused(make_policy: MakePolicy) -> None:
     before = weights(make_policy())
-    with pytest.raises(StageFailed, match="24 pairs make 1 optimiser steps and all of them are warm-up"):
+    with pytest.raises(StageFailed, match="1 optimiser steps of 24 pairs are all warm-up"):
         train(make_policy, batch_size=24)
     with pytest.raises(StageFailed, match=r"lower train\.batch_size or train\.warmup_ratio"):
         train(make_policy, batch_size=12, warmup_ratio=0.6)

@@ -11,7 +11,7 @@ import torch
 from aipo_lab.errors import StageFailed
 from aipo_lab.models import Policy
 from aipo_lab.objectives import get_objective
-from aipo_lab.training import loop
+from aipo_lab.training import updates
 from aipo_lab.training.config import TrainSettings
 from aipo_lab.training.loop import PairTrainer
 from aipo_lab.training.pairs import EncodedPair
@@ -32,14 +32,14 @@ def largest_difference(one: PairTrainer, other: PairTrainer) -> float:
 
 def limit_memory(monkeypatch: pytest.MonkeyPatch, most_tokens: int) -> None:
     """Let every forward pass over more than `most_tokens` fail as an allocator does."""
-    original = loop.pair_logps
+    original = updates.pair_logps
 
     def limited(model: Any, batch: Any, precision: str) -> torch.Tensor:
         if batch.input_ids.numel() > most_tokens:
             raise torch.OutOfMemoryError("pretend allocator: no more memory")
         return original(model, batch, precision)
 
-    monkeypatch.setattr(loop, "pair_logps", limited)
+    monkeypatch.setattr(updates, "pair_logps", limited)
 
 
 def test_out_of_memory_halves_the_micro_batches_and_gives_the_same_weights(
@@ -57,7 +57,7 @@ def test_out_of_memory_on_a_single_pair_says_what_to_do(
     make_policy: Callable[..., Policy], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     limit_memory(monkeypatch, most_tokens=3)
-    with pytest.raises(StageFailed, match=r"single pair of 11 tokens; set train\.gradient_checkpointing=true"):
+    with pytest.raises(StageFailed, match=r"11 tokens with pairs of up to 11; set train\.gradient_checkpointing=true"):
         trained(make_policy)
 
 
@@ -67,7 +67,7 @@ def test_any_other_error_is_not_taken_for_lack_of_memory(
     def broken(*_: Any) -> torch.Tensor:
         raise RuntimeError("shapes do not match")
 
-    monkeypatch.setattr(loop, "pair_logps", broken)
+    monkeypatch.setattr(updates, "pair_logps", broken)
     with pytest.raises(RuntimeError, match="shapes do not match"):
         trained(make_policy)
 

@@ -1,0 +1,73 @@
+"""One of several processes of a training, started by torchrun: `python -m aipo_lab.training.ranks JOB.json`.
+
+The first one writes its progress as JSON lines to `progress.jsonl` beside the job and its summary to `summary.json`;
+whichever fails writes why to `failure.json`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+
+from aipo_lab.errors import MissingDependency, StageFailed, UserError
+from aipo_lab.jsonl import write_json
+from aipo_lab.training.job import TrainingJob, run_job
+from aipo_lab.training.processes import Processes
+
+
+def main() -> None:
+    """Take part in the training named on the command line."""
+    path = Path(sys.argv[1])
+    job = TrainingJob.model_validate_json(path.read_text(encoding="utf-8"))
+    try:
+        _train(job, path.parent)
+    except (StageFailed, UserError, MissingDependency) as error:
+        write_json(path.parent / "failure.json", {"reason": str(error)})
+        raise
+
+
+def _train(job: TrainingJob, folder: Path) -> None:
+    import torch
+
+    from aipo_lab.models import load_policy
+
+    processes = Processes(int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]))
+    torch.set_num_threads(max(1, job.threads // processes.count))
+    device = _join(job, processes)
+    policy = load_policy(job.model, device, "float32")
+    with (folder / "progress.jsonl").open("a", encoding="utf-8") as stream:
+
+        def progress(done: int, total: int, unit: str) -> None:
+            if processes.first:
+                stream.write(json.dumps([done, total, unit]) + "\n")
+                stream.flush()
+
+        summary = run_job(job, policy, progress, processes)
+    if processes.first:
+        write_json(folder / "summary.json", summary)
+    processes.barrier()
+    torch.distributed.destroy_process_group()
+
+
+def _join(job: TrainingJob, processes: Processes) -> str:
+    """Join the process group; returns this process's device."""
+    import torch
+    import torch.distributed
+
+    device = job.device if job.device == "cpu" else f"{job.device}:{os.environ['LOCAL_RANK']}"
+    if device != "cpu":
+        torch.cuda.set_device(device)
+    if job.parallel.parallel == "data":
+        torch.distributed.init_process_group("gloo" if device == "cpu" else "nccl")
+        return device
+    os.environ["DS_ACCELERATOR"] = torch.device(device).type
+    import deepspeed
+
+    deepspeed.init_distributed("gloo" if device == "cpu" else "nccl", rank=processes.rank, world_size=processes.count)
+    return device
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,168 @@
+"""From losses to new weights: the same model in every process, AdamW, clipping, the schedule and loss scaling."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from aipo_lab.errors import StageFailed
+from aipo_lab.jsonl import read_json, write_json
+from aipo_lab.training.batches import PairBatch
+from aipo_lab.training.config import TrainSettings
+from aipo_lab.training.logprobs import pair_logps
+from aipo_lab.training.processes import Processes
+from aipo_lab.training.schedule import make_scheduler
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class Updater(Protocol):
+    """A model in training. `lockstep`: whether all processes must compute equally many micro-batches."""
+
+    lockstep: bool
+
+    def logps(self, batch: PairBatch) -> Tensor:
+        """Log-probabilities (B, 2) with gradients."""
+        ...
+
+    def reset(self) -> None:
+        """Forget the gradients so far."""
+        ...
+
+    def backward(self, loss: Tensor, last: bool) -> None:
+        """Add the gradient of a micro-batch's part of the loss; `last`: no more micro-batches in this step."""
+        ...
+
+    def update(self, step: int) -> dict[str, float] | None:
+        """Update the weights; returns `lr` and `gradient_norm` (before clipping).
+
+        None if the gradient did not fit into 16 bits: then nothing was changed but the scale, and the step's
+        gradient must be computed again. Raises `StageFailed` for a gradient that is not finite.
+        """
+        ...
+
+    def save(self, folder: Path) -> None:
+        """Write all that a killed training needs to continue. Every process calls it."""
+        ...
+
+    def load(self, folder: Path) -> None:
+        """The inverse of `save`."""
+        ...
+
+
+class LossScale:
+    """The factor that keeps float16 gradients from vanishing: halved when they overflow, doubled after a while."""
+
+    CLEAN_STEPS = 200
+
+    def __init__(self, precision: str) -> None:
+        self.value = 2.0**16 if precision == "float16" else 1.0
+        self.clean_steps = 0
+        self._changes = precision == "float16"
+
+    def clean(self) -> None:
+        """A step's gradient was finite."""
+        self.clean_steps += 1
+        if self._changes and self.clean_steps % self.CLEAN_STEPS == 0:
+            self.value *= 2
+
+    def halve(self) -> bool:
+        """After an overflow; False if the scale is not to blame."""
+        self.clean_steps = 0
+        if self.value <= 1:
+            return False
+        self.value /= 2
+        return True
+
+
+class ReplicatedUpdater:
+    """Every process has the whole model and optimiser; gradients are summed over the processes before the update."""
+
+    lockstep = False
+
+    def __init__(self, model: Any, settings: TrainSettings, n_steps: int, processes: Processes) -> None:
+        import torch
+
+        self.model = model
+        self.settings = settings
+        self.processes = processes
+        self.parameters = {name: one for name, one in model.named_parameters() if one.requires_grad}
+        self.optimizer = torch.optim.AdamW(
+            self.parameters.values(), lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True
+        )
+        self.scheduler = make_scheduler(self.optimizer, settings, n_steps)
+        self.scale = LossScale(settings.precision)
+
+    def logps(self, batch: PairBatch) -> Tensor:
+        """See `Updater.logps`."""
+        return pair_logps(self.model, batch, self.settings.precision)
+
+    def reset(self) -> None:
+        """See `Updater.reset`."""
+        self.optimizer.zero_grad(set_to_none=True)
+
+    def backward(self, loss: Tensor, last: bool) -> None:  # noqa: ARG002
+        """See `Updater.backward`."""
+        import torch
+
+        torch.autograd.backward(loss * self.scale.value if self.scale.value != 1 else loss)
+
+    def update(self, step: int) -> dict[str, float] | None:
+        """See `Updater.update`."""
+        import torch
+
+        self.processes.sum_gradients(self.parameters.values())
+        if self.scale.value != 1:
+            for one in self.parameters.values():
+                if one.grad is not None:
+                    one.grad.div_(self.scale.value)
+        norm = float(torch.nn.utils.clip_grad_norm_(self.parameters.values(), self.settings.max_gradient_norm))
+        if not math.isfinite(norm):
+            if self.scale.halve():
+                return None
+            raise StageFailed(f"the gradient norm at step {step} is {norm}; lower train.learning_rate")
+        self.scale.clean()
+        lr = self.scheduler.get_last_lr()[0]
+        self.optimizer.step()
+        self.scheduler.step()
+        return {"lr": lr, "gradient_norm": norm}
+
+    def save(self, folder: Path) -> None:
+        """See `Updater.save`; one process writes, as all are equal."""
+        import torch
+        from safetensors.torch import save_file
+
+        if not self.processes.first:
+            return
+        save_file({name: one.detach() for name, one in self.parameters.items()}, folder / "model.safetensors")
+        state = self.optimizer.state_dict()["state"]
+        moments = {f"{number}/{name}": value for number, values in state.items() for name, value in values.items()}
+        save_file(moments | {"random_state": torch.get_rng_state()}, folder / "optimizer.safetensors")
+        schedule = self.scheduler.state_dict()
+        kept = {name: schedule[name] for name in ("last_epoch", "_step_count", "_last_lr")}
+        scale = {"value": self.scale.value, "clean_steps": self.scale.clean_steps}
+        write_json(folder / "schedule.json", {"scheduler": kept, "scale": scale})
+
+    def load(self, folder: Path) -> None:
+        """See `Updater.load`."""
+        import torch
+        from safetensors.torch import load_file
+
+        weights = load_file(folder / "model.safetensors")
+        with torch.no_grad():
+            for name, parameter in self.parameters.items():
+                parameter.copy_(weights[name])
+        moments = load_file(folder / "optimizer.safetensors")
+        torch.set_rng_state(moments.pop("random_state"))
+        state: dict[int, dict[str, Tensor]] = {}
+        for name, value in moments.items():
+            number, moment = name.split("/")
+            state.setdefault(int(number), {})[moment] = value
+        self.optimizer.load_state_dict({"state": state, "param_groups": self.optimizer.state_dict()["param_groups"]})
+        schedule = read_json(folder / "schedule.json")
+        self.scheduler.load_state_dict(self.scheduler.state_dict() | schedule["scheduler"])
+        for group, lr in zip(self.optimizer.param_groups, schedule["scheduler"]["_last_lr"], strict=True):
+            group["lr"] = lr
+        self.scale.value, self.scale.clean_steps = schedule["scale"]["value"], schedule["scale"]["clean_steps"]

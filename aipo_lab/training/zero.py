@@ -1,0 +1,104 @@
+"""Training with DeepSpeed's ZeRO: optimiser state and gradients, with ZeRO-3 the weights too, divided among processes.
+
+Weights are gathered in fp32, one parameter at a time, when the training is over.
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import deepspeed
+import torch
+from deepspeed.utils import safe_get_full_fp32_param
+from torch import Tensor
+
+from aipo_lab.errors import StageFailed
+from aipo_lab.training.batches import PairBatch
+from aipo_lab.training.config import TrainSettings
+from aipo_lab.training.logprobs import pair_logps
+from aipo_lab.training.processes import Processes
+from aipo_lab.training.schedule import make_scheduler
+
+
+class _PairModel(torch.nn.Module):
+    """A causal model whose forward pass is `pair_logps`: DeepSpeed's hooks need one root module."""
+
+    def __init__(self, model: Any, precision: str) -> None:
+        super().__init__()
+        self.model = model
+        self.precision = precision
+
+    def forward(self, batch: PairBatch) -> Tensor:
+        """Log-probabilities (B, 2)."""
+        return pair_logps(self.model, batch, self.precision)
+
+
+class ZeroUpdater:
+    """See `Updater`. Weights live in DeepSpeed's engine; micro-batches go in lockstep, as ZeRO-3 gathers weights."""
+
+    lockstep = True
+
+    def __init__(
+        self, model: Any, settings: TrainSettings, n_steps: int, processes: Processes, config: dict[str, Any]
+    ) -> None:
+        self.processes = processes
+        # With bfloat16 DeepSpeed converts the model itself; its numbers are then bfloat16 without autocast.
+        pair_model = _PairModel(model, "float32")
+        own = {} if "optimizer" in config else {"optimizer": self._adamw(pair_model, settings)}
+        self.engine, self.optimizer, _, self.scheduler = deepspeed.initialize(
+            model=pair_model,
+            model_parameters=list(pair_model.parameters()),
+            config=config,
+            lr_scheduler=lambda optimizer: make_scheduler(optimizer, settings, n_steps),
+            dist_init_required=False,
+            **own,
+        )
+
+    @staticmethod
+    def _adamw(model: torch.nn.Module, settings: TrainSettings) -> torch.optim.AdamW:
+        return torch.optim.AdamW(
+            model.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True
+        )
+
+    def logps(self, batch: PairBatch) -> Tensor:
+        """See `Updater.logps`."""
+        logps: Tensor = self.engine(batch)
+        return logps
+
+    def reset(self) -> None:
+        """See `Updater.reset`; DeepSpeed forgets the gradients itself at the end of a step."""
+
+    def backward(self, loss: Tensor, last: bool) -> None:
+        """See `Updater.backward`. DeepSpeed averages over processes where the loss here wants a sum."""
+        self.engine.set_gradient_accumulation_boundary(last)
+        self.engine.backward(loss * self.processes.count)
+        if not last:
+            self.engine.step()
+
+    def update(self, step: int) -> dict[str, float] | None:
+        """See `Updater.update`. DeepSpeed tells the norm after the update; a bad one ends the training all the same."""
+        lr = self.scheduler.get_last_lr()[0]
+        self.engine.step()
+        norm = self.engine.get_global_grad_norm()
+        if norm is None or not math.isfinite(norm):
+            raise StageFailed(f"the gradient norm at step {step} is {norm}; lower train.learning_rate")
+        return {"lr": float(lr), "gradient_norm": float(norm)}
+
+    def save(self, folder: Path) -> None:
+        """See `Updater.save`: DeepSpeed's own format, a part per process."""
+        self.engine.save_checkpoint(str(folder), tag="state", save_latest=False)
+
+    def load(self, folder: Path) -> None:
+        """See `Updater.load`."""
+        self.engine.load_checkpoint(str(folder), tag="state")
+
+    def gathered_weights(self) -> dict[str, Tensor]:
+        """The whole fp32 weights on the CPU by the model's own names; empty but in the first process."""
+        gathered = {}
+        for name, parameter in self.engine.module.model.named_parameters():
+            whole = safe_get_full_fp32_param(parameter)
+            if self.processes.first:
+                gathered[name] = whole.detach().to("cpu", torch.float32).clone()
+        return gathered
