@@ -20,9 +20,7 @@ PAIRS = [pair for row in ROWS for pair in row]
 
 
 def test_separate_rows_give_the_same_log_probabilities(policy: Policy) -> None:
-    shared, separate = (
-        collate(ROWS, policy.pad_token_id, "cpu", shared) for shared in (True, False)
-    )
+    shared, separate = (collate(ROWS, policy.pad_token_id, "cpu", shared) for shared in (True, False))
     assert shared.input_ids.shape[0] == 2
     assert separate.input_ids.shape[0] == 4
     with torch.no_grad():
@@ -43,9 +41,7 @@ def test_a_sliding_window_that_cuts_a_sequence_does_not(window: int, expected: b
     assert can_share_prompts(model, PAIRS, 0) is expected
     if expected:
         with torch.no_grad():
-            together, apart = (
-                pair_logps(model, collate(ROWS, 0, "cpu", shared)) for shared in (True, False)
-            )
+            together, apart = (pair_logps(model, collate(ROWS, 0, "cpu", shared)) for shared in (True, False))
         assert torch.allclose(together, apart, rtol=1e-5, atol=1e-4)
 
 
