@@ -166,6 +166,48 @@ def assets_fetch(name: str) -> None:
     click.echo(f"{name}: {fetch(name, lambda text: click.echo(f'  {text}'))}")
 
 
+@main.group()
+def score() -> None:
+    """Score existing official judgment files: no network, no keys."""
+
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a table.")
+existing_path = click.Path(exists=True, path_type=Path)
+
+
+@score.command("alpaca-eval")
+@click.option("--annotations", type=existing_path, required=True, help="annotations.json of the package alpaca-eval.")
+@click.option("--outputs", type=existing_path, help="The model's outputs (json, csv or tsv), for its lengths.")
+@json_option
+def score_alpaca_eval(annotations: Path, outputs: Path | None, as_json: bool) -> None:
+    """AlpacaEval 2: win rates and length from an annotation file."""
+    from aipo_lab.scoring import alpaca_eval, show
+
+    show([alpaca_eval(annotations, outputs)], as_json)
+
+
+@score.command("arena-hard")
+@click.option("--judgments", type=existing_path, required=True, help="A judgment file, v0.1 or v2, or a folder.")
+@click.option("--answers", type=existing_path, help="An answer file or a folder of them, for lengths.")
+@json_option
+def score_arena_hard(judgments: Path, answers: Path | None, as_json: bool) -> None:
+    """Arena-Hard: win rates against the baseline with their intervals, for every model."""
+    from aipo_lab.scoring import arena_hard, show
+
+    show(arena_hard(judgments, answers), as_json)
+
+
+@score.command("mt-bench")
+@click.option("--judgments", type=existing_path, required=True, help="A file <judge>_single.jsonl.")
+@click.option("--model", help="Only this model of the file.")
+@json_option
+def score_mt_bench(judgments: Path, model: str | None, as_json: bool) -> None:
+    """MT-Bench: scores overall, by turn and by category, for every model."""
+    from aipo_lab.scoring import mt_bench, show
+
+    show(mt_bench(judgments, model), as_json)
+
+
 def _run(sweep: Sweep, out: Path | None, store: Path, executor: str) -> None:
     from aipo_lab.sweep_folder import choose_folder
     from aipo_lab.views import run_sweep

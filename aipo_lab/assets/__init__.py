@@ -16,7 +16,10 @@ from typing import Any
 
 from filelock import FileLock
 
+from aipo_lab.assets.alpaca_eval import ALPACA_EVAL
+from aipo_lab.assets.arena_hard import ARENA_HARD, CL100K_BASE
 from aipo_lab.assets.asset import Asset, Progress
+from aipo_lab.assets.mt_bench import MT_BENCH
 from aipo_lab.assets.smollm2 import SMOLLM2_135M
 from aipo_lab.errors import UserError
 from aipo_lab.hashing import sha256_of
@@ -26,7 +29,9 @@ __all__ = ["Asset", "AssetInfo", "Progress", "assets_home", "fetch", "find", "li
 
 MANIFEST = "asset.json"
 
-_ASSETS: dict[str, Asset] = {asset.name: asset for asset in (SMOLLM2_135M,)}
+_ASSETS: dict[str, Asset] = {
+    asset.name: asset for asset in (SMOLLM2_135M, ALPACA_EVAL, ARENA_HARD, CL100K_BASE, MT_BENCH)
+}
 
 
 @dataclass(frozen=True, kw_only=True)

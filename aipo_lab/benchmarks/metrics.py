@@ -49,6 +49,7 @@ BENCHMARK_METRICS: dict[str, BenchmarkMetrics] = {
         win_rate_label="Arena-Hard v0.1 win rate (%)",
         length="arena_hard/length_tokens",
         length_label="Mean response length (tokens)",
+        lc_win_rate="arena_hard/lc_win_rate",
     ),
     "mt_bench": BenchmarkMetrics(
         win_rate="mt_bench/score", win_rate_label="MT-Bench score (1-10)", length=None, length_label=""

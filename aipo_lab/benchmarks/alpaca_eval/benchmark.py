@@ -1,0 +1,149 @@
+"""AlpacaEval 2 as a benchmark: its questions, and judging a model's answers against the baseline's."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from aipo_lab.assets import find
+from aipo_lab.assets.alpaca_eval import ALPACA_EVAL, DF_GAMED, REFERENCE_OUTPUTS
+from aipo_lab.benchmarks.alpaca_eval.annotation import annotate
+from aipo_lab.benchmarks.alpaca_eval.formats import quoted, read_outputs, write_outputs
+from aipo_lab.benchmarks.alpaca_eval.metrics import Difficulty, mean_length, win_rates
+from aipo_lab.benchmarks.alpaca_eval.results import AlpacaEvalJudged
+from aipo_lab.benchmarks.official import Answer, Question
+from aipo_lab.errors import UserError
+from aipo_lab.jsonl import read_json
+from aipo_lab.judging.calls import Judge
+from aipo_lab.progress import Progress
+
+SUBSET_SEED = 123
+"""The package's own for `max_instances`."""
+
+
+@dataclass(frozen=True)
+class OfficialFiles:
+    """The official outputs of the baseline (805 rows in official order) and the length control's data, if there."""
+
+    reference: Sequence[Mapping[str, str]]
+    df_gamed: Path | str
+
+    @classmethod
+    def find(cls) -> OfficialFiles:
+        """The files of the fetched asset. Raises `UserError`, with the command that fetches it, when it is absent."""
+        folder = find(ALPACA_EVAL.name)
+        df_gamed = folder / DF_GAMED
+        absent = f"{df_gamed} is absent; obtain it with: aipo-lab assets fetch {ALPACA_EVAL.name}"
+        return cls(read_json(folder / REFERENCE_OUTPUTS), df_gamed if df_gamed.is_file() else absent)
+
+
+class AlpacaEval:
+    """The 805 questions of AlpacaEval 2, or some of them. Implements `OfficialBenchmark`.
+
+    A question's id is its place in the official order, from "0" on; its category is the dataset it came from.
+    """
+
+    def __init__(self, files: OfficialFiles, places: Sequence[int]) -> None:
+        self._files = files
+        self._places = places
+
+    @classmethod
+    def load(cls, limit: int | None = None) -> AlpacaEval:
+        """The questions of the fetched asset; with a limit, those the package takes for `max_instances`.
+
+        These are the first of a fixed shuffle, as the first in official order would all come from one dataset;
+        a smaller limit takes a part of a larger one's. Raises `UserError` without the asset.
+        """
+        if limit is not None and limit < 1:
+            raise UserError(f"AlpacaEval 2 cannot be cut to {limit} questions; give a limit of at least 1, or none")
+        files = OfficialFiles.find()
+        shuffled = np.random.RandomState(SUBSET_SEED).permutation(len(files.reference))
+        return cls(files, sorted(int(place) for place in shuffled[:limit]))
+
+    @property
+    def questions(self) -> Sequence[Question]:
+        """The questions in official order; the rules are silent on the temperature of answers."""
+        rows = ((place, self._files.reference[place]) for place in self._places)
+        return tuple(Question(str(place), (row["instruction"],), category=row["dataset"]) for place, row in rows)
+
+    def judge(
+        self, model: str, answers: Sequence[Answer], baseline: Sequence[Answer] | None, judge: Judge, progress: Progress
+    ) -> AlpacaEvalJudged:
+        """Judge the answers of `model` against `baseline`'s or, if None, GPT-4 Turbo's.
+
+        Against another baseline the official length control is what the package gives there too, although its
+        difficulties were fitted against GPT-4 Turbo.
+
+        Raises `UserError` for answers that do not match the questions and for a model named as the baseline,
+        which the package would give 50 % unseen.
+        """
+        reference = [self._files.reference[place] for place in self._places]
+        baseline_name = reference[0]["generator"] if baseline is None else "baseline"
+        if model == baseline_name:
+            raise UserError(f"{model!r} is the name of the baseline in AlpacaEval 2; give the model another name")
+        ours = self._texts(answers, model)
+        theirs = [row["output"] for row in reference] if baseline is None else self._texts(baseline, "the baseline")
+        pairs = [
+            {
+                "instruction": row["instruction"],
+                "output_1": their_text,
+                "generator_1": baseline_name,
+                "dataset": row["dataset"],
+                "output_2": our_text,
+                "generator_2": model,
+            }
+            for row, their_text, our_text in zip(reference, theirs, ours, strict=True)
+        ]
+        return self._judged(model, ours, *annotate(pairs, judge, progress))
+
+    def read_answers(self, path: Path) -> list[Answer]:
+        """The answers of an official outputs file. Raises `UserError` when it lacks questions or is no such file."""
+        outputs = read_outputs(path).by_instruction
+        missing = [question.turns[0] for question in self.questions if question.turns[0] not in outputs]
+        if missing:
+            raise UserError(
+                f"{path} lacks {len(missing)} of AlpacaEval 2's {len(self._places)} questions: {quoted(missing)}; "
+                "answer them too, or limit the benchmark"
+            )
+        return [Answer(question.id, (outputs[question.turns[0]],)) for question in self.questions]
+
+    def write_outputs(self, path: Path, model: str, answers: Sequence[Answer]) -> None:
+        """Write answers to all questions in the official format (`model_outputs.json`)."""
+        texts = zip(self.questions, self._texts(answers, model), strict=True)
+        write_outputs(path, model, ((question.category, question.turns[0], text) for question, text in texts))
+
+    def _judged(
+        self, model: str, outputs: Sequence[str], annotations: list[dict[str, Any]], unjudged: Mapping[int, str]
+    ) -> AlpacaEvalJudged:
+        df_gamed = self._files.df_gamed
+        difficulty = df_gamed if isinstance(df_gamed, str) else Difficulty(df_gamed, self._places)
+        scores, notes = win_rates(annotations, difficulty)
+        return AlpacaEvalJudged(
+            scores={**scores, "length_chars": mean_length(outputs)},
+            judgments=annotations,
+            unjudged={str(self._places[n]): reason for n, reason in unjudged.items()},
+            model=model,
+            notes=tuple(notes),
+        )
+
+    def _texts(self, answers: Iterable[Answer], owner: str) -> list[str]:
+        """One text per question, in the order of the questions. Raises `UserError` unless there is exactly one."""
+        ids = Counter(answer.question_id for answer in answers)
+        wanted = [str(place) for place in self._places]
+        wrong = {
+            "without an answer": [id_ for id_ in wanted if id_ not in ids],
+            "answered more than once": [id_ for id_, count in ids.items() if count > 1],
+            "that are not asked": sorted(set(ids) - set(wanted)),
+        }
+        problems = [f"{len(found)} {kind} ({quoted(found)})" for kind, found in wrong.items() if found]
+        if problems:
+            raise UserError.from_problems(
+                f"the answers of {owner} do not match AlpacaEval 2's {len(wanted)} questions; by question id:", problems
+            )
+        by_id = {answer.question_id: answer.turns[0] for answer in answers}
+        return [by_id[id_] for id_ in wanted]
