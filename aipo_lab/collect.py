@@ -62,8 +62,9 @@ def training_curve(graph: TrialGraph, store: Store) -> list[CurvePoint]:
     """Training metrics of all iterations that were trained, steps counted through."""
     points: list[CurvePoint] = []
     for artifact in _step_artifacts(graph, store, "train"):
+        speed = {row["step"]: row for row in iterate_jsonl(artifact.file("speed.jsonl"))}
         for row in iterate_jsonl(artifact.file("curve.jsonl")):
-            values = {name: value for name, value in row.items() if name != "step"}
+            values = {name: value for name, value in (row | speed.get(row["step"], {})).items() if name != "step"}
             points.append(CurvePoint(len(points) + 1, values))
     return points
 

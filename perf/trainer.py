@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import random
 import subprocess
 import sys
@@ -17,6 +18,8 @@ import tempfile
 from pathlib import Path
 from statistics import median
 from typing import Any
+
+from aipo_lab.execution.inline import WORKER_ENVIRONMENT
 
 SIDES = ("ours", "trl_default", "trl_precomputed")
 WORDS = """
@@ -120,7 +123,8 @@ def run_side(side: str, model: Path, pairs: Path, arguments: argparse.Namespace)
     }
     script = Path(__file__).parent / "trainer_sides" / ("ours.py" if side == "ours" else "trl_dpo.py")
     command = [sys.executable, str(script), json.dumps(settings | {"precompute": side == "trl_precomputed"})]
-    finished = subprocess.run(command, capture_output=True, text=True)
+    environment = os.environ | (WORKER_ENVIRONMENT if side == "ours" else {})  # what our stages run in
+    finished = subprocess.run(command, capture_output=True, text=True, env=environment)
     if finished.returncode:
         sys.exit(f"{side} failed:\n{finished.stderr[-3000:]}")
     measured: dict[str, float] = json.loads(finished.stdout.splitlines()[-1])

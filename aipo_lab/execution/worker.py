@@ -7,6 +7,7 @@ worker ends with it, in the middle of a stage if need be.
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import queue
@@ -72,6 +73,8 @@ class Worker:
             trace = traceback.format_exc()
             print(trace, file=sys.stderr, flush=True)
             return {"event": "failed", "reason": f"{type(error).__name__}: {error}", "traceback": trace}
+        finally:
+            give_memory_back()
         return {"event": "done", "duration_s": time.monotonic() - started}
 
     def progress(self, done: int, total: int, unit: str) -> None:
@@ -85,6 +88,13 @@ class Worker:
         """Send one answer."""
         self.answers.write(json.dumps(answer) + "\n")
         self.answers.flush()
+
+
+def give_memory_back() -> None:
+    """Return freed memory to the system, which the allocator was told to keep (glibc only)."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
 
 
 def redirect_output(path: Path) -> None:
