@@ -1,0 +1,67 @@
+"""Claims: of all threads and processes that share a call store, one at a time makes a call.
+
+One byte of one file stands for one call and is locked by the operating system, so a killed owner holds nothing. A
+lock file per call would double the store's files and cost more time than all else the client does (perf/judging.py).
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+_CLAIMS: dict[tuple[int, int], Claims] = {}
+_CLAIMS_LOCK = threading.Lock()
+
+
+class Claims:
+    """The claims on one file, of which a process has one object: record locks do not hold between its threads."""
+
+    def __init__(self, path: Path) -> None:
+        self._descriptor = os.open(path, os.O_RDWR)  # stays open: closing it would drop the locks of all threads
+        self._held: set[int] = set()
+        self._lock = threading.Lock()
+
+    @contextmanager
+    def claim(self, call: str) -> Iterator[bool]:
+        """Whether the caller may make the call (a hash in hexadecimal) until the block ends; never waits."""
+        byte = int(call[:15], 16)
+        claimed = self._take(byte)
+        try:
+            yield claimed
+        finally:
+            if claimed:
+                self._give_back(byte)
+
+    def _take(self, byte: int) -> bool:
+        with self._lock:
+            if byte in self._held:
+                return False
+            try:
+                fcntl.lockf(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, byte)
+            except (BlockingIOError, PermissionError):  # POSIX leaves the choice of the two
+                return False
+            self._held.add(byte)
+            return True
+
+    def _give_back(self, byte: int) -> None:
+        with self._lock:
+            fcntl.lockf(self._descriptor, fcntl.LOCK_UN, 1, byte)
+            self._held.remove(byte)
+
+
+def claims_on(path: Path) -> Claims:
+    """The process's claims on the file, which is made if it is not there."""
+    path.touch()
+    status = path.stat()
+    with _CLAIMS_LOCK:
+        key = (status.st_dev, status.st_ino)
+        if key not in _CLAIMS:
+            _CLAIMS[key] = Claims(path)
+        return _CLAIMS[key]
+
+
+os.register_at_fork(after_in_child=_CLAIMS.clear)  # a child inherits no locks

@@ -1,0 +1,141 @@
+"""What judge calls cost: the price table, the estimate before anything runs, and the limit that is never passed."""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import date
+from functools import cache
+from pathlib import Path
+
+from pydantic import Field
+
+from aipo_lab.config import StrictModel, read_yaml, validate
+from aipo_lab.errors import UserError
+from aipo_lab.judging.calls import JudgeReply, JudgeRequest
+
+PRICES_FILE = Path(__file__).with_name("prices.yaml")
+CHARACTERS_PER_TOKEN = 4
+"""OpenAI's rule of thumb for English text; only ever used for what is called an estimate."""
+EXTRA_TOKENS_PER_MESSAGE = 8
+"""More than the chat format adds to a message (3 or 4 tokens, and 3 to prime the reply)."""
+
+
+class BudgetReached(UserError):
+    """The next call could pass the cost limit: the message says what is done, what is left and how to go on."""
+
+
+class Price(StrictModel):
+    """USD per million tokens."""
+
+    input: float = Field(ge=0, description="USD per million prompt tokens")
+    output: float = Field(ge=0, description="USD per million completion tokens")
+
+    def cost_usd(self, prompt_tokens: int, completion_tokens: int) -> float:
+        """What that many tokens cost."""
+        return (prompt_tokens * self.input + completion_tokens * self.output) / 1e6
+
+    def reply_usd(self, reply: JudgeReply) -> float:
+        """What a reply cost."""
+        return self.cost_usd(reply.prompt_tokens, reply.completion_tokens)
+
+    def most_usd(self, request: JudgeRequest) -> float:
+        """What a call can cost at most."""
+        return self.cost_usd(most_prompt_tokens(request), request.max_tokens)
+
+
+class PriceTable(StrictModel):
+    """The file `prices.yaml`."""
+
+    source: str = Field(description="where the prices were published")
+    checked: date = Field(description="when they were last checked")
+    models: dict[str, Price] = Field(description="price by model name")
+
+
+@cache
+def price_table() -> PriceTable:
+    """The prices that come with aipo-lab."""
+    return validate(PriceTable, read_yaml(PRICES_FILE, "price table"), str(PRICES_FILE))
+
+
+def find_price(model: str, overrides: Mapping[str, Price]) -> Price | None:
+    """The price of a model, or None if neither the settings nor the table know it."""
+    return overrides.get(model) or price_table().models.get(model)
+
+
+def most_prompt_tokens(request: JudgeRequest) -> int:
+    """An upper bound: a token of a byte-level vocabulary stands for at least one byte."""
+    n_bytes = sum(len(message.content.encode("utf-8", "surrogatepass")) for message in request.messages)
+    return n_bytes + EXTRA_TOKENS_PER_MESSAGE * (len(request.messages) + 1)
+
+
+def likely_prompt_tokens(request: JudgeRequest) -> int:
+    """An estimate from the number of characters."""
+    n_characters = sum(len(message.content) for message in request.messages)
+    return math.ceil(n_characters / CHARACTERS_PER_TOKEN) + EXTRA_TOKENS_PER_MESSAGE
+
+
+@dataclass(frozen=True)
+class CostEstimate:
+    """What calls would use: prompts estimated from their characters, replies counted at their cap.
+
+    `usd` is None where the judge's price is unknown.
+    """
+
+    calls: int
+    prompt_tokens: int
+    completion_tokens: int
+    usd: float | None
+
+    def __str__(self) -> str:
+        money = "cost unknown (no price for this judge)" if self.usd is None else f"about ${self.usd:,.2f} at most"
+        return (
+            f"{self.calls:,} calls, {money}; an estimate: {self.prompt_tokens:,} prompt tokens (at "
+            f"{CHARACTERS_PER_TOKEN} characters each) and {self.completion_tokens:,} completion tokens (at their cap)"
+        )
+
+
+def estimate_cost(requests: Iterable[JudgeRequest], price: Price | None) -> CostEstimate:
+    """An estimate before anything runs; equal requests count once, as they are asked once."""
+    calls = set(requests)
+    prompt_tokens = sum(map(likely_prompt_tokens, calls))
+    completion_tokens = sum(call.max_tokens for call in calls)
+    usd = None if price is None else price.cost_usd(prompt_tokens, completion_tokens)
+    return CostEstimate(len(calls), prompt_tokens, completion_tokens, usd)
+
+
+class Budget:
+    """Money that concurrent calls share: a call reserves its worst case before it starts and settles it afterwards.
+
+    Counts what this process spends, from its start; safe to share between threads and judges. Calls without an
+    answer count as free, since a server reports no cost for them.
+    """
+
+    def __init__(self, limit_usd: float | None) -> None:
+        self.limit_usd = limit_usd
+        self.spent_usd = 0.0
+        self._reserved_usd: list[float] = []
+        self._lock = threading.Lock()
+
+    @property
+    def has_reservations(self) -> bool:
+        """Whether calls are under way, whose unused share will become free."""
+        with self._lock:
+            return bool(self._reserved_usd)
+
+    def reserve(self, most_usd: float) -> bool:
+        """Set money aside; False, and nothing set aside, if the limit could be passed."""
+        with self._lock:
+            total_usd = self.spent_usd + math.fsum([*self._reserved_usd, most_usd])
+            if self.limit_usd is not None and total_usd > self.limit_usd:
+                return False
+            self._reserved_usd.append(most_usd)
+            return True
+
+    def settle(self, reserved_usd: float, spent_usd: float) -> None:
+        """End a reservation: what was spent of it is gone, the rest is free again."""
+        with self._lock:
+            self._reserved_usd.remove(reserved_usd)
+            self.spent_usd += spent_usd

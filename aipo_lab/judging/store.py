@@ -1,0 +1,158 @@
+"""The call store: one JSON file per answered call, so that nobody pays for it again.
+
+Layout: `<first two digits>/<hash>.json` holds the reply; `<hash>.discarded-<n>.json` an unusable one with the reason;
+`claims.lock` says who is making which call (claims.py). The hash is over what determines the reply. Files are renamed
+into place but not flushed one by one: what a power cut damages is reported, counts as absent and is asked again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import threading
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+
+from aipo_lab.config import StrictModel
+from aipo_lab.errors import UserError
+from aipo_lab.judging.calls import JudgeReply, JudgeRequest
+from aipo_lab.judging.claims import claims_on
+
+logger = logging.getLogger(__name__)
+
+FORMAT_VERSION = 1
+
+
+class StoredCall(StrictModel):
+    """One file of the store; the request is kept too, since a hash alone could never be explained or re-keyed."""
+
+    hash: str = Field(description="hash of identity and request")
+    identity: dict[str, Any] = Field(description="the judge, as far as it determines replies")
+    request: dict[str, Any] = Field(description="the content of the call")
+    reply: JudgeReply = Field(description="the reply")
+    cost_usd: float | None = Field(description="what it cost, if the price is known")
+    attempt: int = Field(ge=1, description="1 + number of replies to this request that were discarded before")
+    answered_at: datetime = Field(description="when the reply arrived")
+    discarded: str | None = Field(None, description="why the reply is unusable")
+
+
+def request_content(request: JudgeRequest) -> dict[str, Any]:
+    """The request as JSON values; equal requests give equal values."""
+    return {
+        "messages": [[message.role, message.content] for message in request.messages],
+        "max_tokens": request.max_tokens,
+        "temperature": float(request.temperature) + 0.0,  # 0 and -0.0 are 0.0
+        "top_logprobs": request.top_logprobs,
+    }
+
+
+def request_hash(identity: Mapping[str, Any], request: JudgeRequest) -> str:
+    """SHA-256 over the judge's identity and the request's content, in hexadecimal."""
+    content = {"version": FORMAT_VERSION, "identity": identity, "request": request_content(request)}
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+class CallStore:
+    """The replies of one judge under a folder that judges and processes share."""
+
+    def __init__(self, folder: Path, identity: Mapping[str, Any]) -> None:
+        self.folder = folder
+        self.identity = dict(identity)
+        self._claims = claims_on(folder / "claims.lock")
+        self._reported: set[str] = set()
+
+    def hash(self, request: JudgeRequest) -> str:
+        """The name of the request's file."""
+        return request_hash(self.identity, request)
+
+    def find(self, call: str) -> JudgeReply | None:
+        """The stored reply, or None; a damaged file is reported and counts as absent."""
+        stored = self._read(call)
+        return None if stored is None else stored.reply
+
+    def put(self, call: str, request: JudgeRequest, reply: JudgeReply, cost_usd: float | None) -> None:
+        """Store a reply under its hash at once; raises `UserError` if the folder cannot be written to."""
+        path = self._path(call)
+        value = {
+            "hash": call,
+            "identity": self.identity,
+            "request": request_content(request),
+            "reply": vars(reply),
+            "cost_usd": cost_usd,
+            "attempt": self.attempt(call),
+            "answered_at": datetime.now(UTC).isoformat(timespec="milliseconds"),
+        }
+        try:
+            _write(path, value)
+        except OSError as error:
+            raise UserError(
+                f"cannot store a judge's reply in {self.folder}: {error.strerror}; make room or permit writing, then "
+                "run again: what is stored already is not asked again"
+            ) from None
+
+    def attempt(self, call: str) -> int:
+        """The number of the attempt under way: 1 + how many replies were discarded."""
+        number = 1
+        while os.path.exists(self._path(call, f".discarded-{number}.json")):  # noqa: PTH110 - twice as fast
+            number += 1
+        return number
+
+    def discard(self, call: str, reason: str) -> None:
+        """Keep the stored reply aside with the reason; nothing happens if there is none (another process was first)."""
+        stored = self._read(call)
+        if stored is not None:
+            value = stored.model_dump(mode="json") | {"discarded": reason}
+            _write(self._path(call, f".discarded-{self.attempt(call)}.json"), value)
+            Path(self._path(call)).unlink(missing_ok=True)
+
+    def claim(self, call: str) -> AbstractContextManager[bool]:
+        """Whether this caller, of all threads and processes, may make the call until the block ends; never waits."""
+        return self._claims.claim(call)
+
+    def _path(self, call: str, suffix: str = ".json") -> str:
+        return f"{self.folder}/{call[:2]}/{call}{suffix}"
+
+    def _read(self, call: str) -> StoredCall | None:
+        path = self._path(call)
+        try:
+            with open(path, "rb") as stream:  # noqa: PTH123 - as above
+                stored = StoredCall.model_validate(json.loads(stream.read()))
+        except FileNotFoundError:
+            return None
+        except (ValueError, RecursionError) as error:  # not JSON, not UTF-8, or not of this form
+            self._report_damage(call, str(error).splitlines()[0])
+            return None
+        if stored.hash != call:
+            self._report_damage(call, "it is another call's file")
+            return None
+        return stored
+
+    def _report_damage(self, call: str, reason: str) -> None:
+        if call not in self._reported:
+            self._reported.add(call)
+            logger.warning("%s is damaged (%s): the call is made again", self._path(call), reason)
+
+
+def _write(path: str, value: Mapping[str, Any]) -> None:
+    """Write and rename into place; unlike `write_json` without indentation and flush (see the module's words)."""
+    temporary = f"{path}.{os.getpid()}-{threading.get_ident()}.tmp"
+    content = json.dumps(value, allow_nan=False).encode()
+    try:
+        _write_bytes(temporary, content)
+    except FileNotFoundError:
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        _write_bytes(temporary, content)
+    os.replace(temporary, path)
+
+
+def _write_bytes(path: str, content: bytes) -> None:
+    with open(path, "wb") as stream:  # noqa: PTH123 - as above
+        stream.write(content)

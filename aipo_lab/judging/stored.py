@@ -1,0 +1,62 @@
+"""What all judges do alike: look replies up, ask for each missing one once, and remember what was discarded."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+
+from aipo_lab.judging.calls import JudgeReply, JudgeRequest, Outcome
+from aipo_lab.judging.store import CallStore
+from aipo_lab.progress import Progress
+
+Settle = Callable[[str, Outcome], None]
+"""Called with the hash of a call and its outcome, as soon as there is one."""
+
+
+class StoredJudge(ABC):
+    """A judge in front of a call store; see `Judge`."""
+
+    def __init__(self, name: str, store: CallStore) -> None:
+        self._name = name
+        self._store = store
+        self._discarded: dict[str, JudgeReply] = {}
+
+    @property
+    def name(self) -> str:
+        """See `Judge.name`."""
+        return self._name
+
+    def ask(self, requests: Sequence[JudgeRequest], progress: Progress) -> list[Outcome]:
+        """See `Judge.ask`; progress counts different calls, stored ones included."""
+        hashes = [self._store.hash(request) for request in requests]
+        calls = dict(zip(hashes, requests, strict=True))
+        outcomes: dict[str, Outcome] = {}
+        for call in calls:
+            if (reply := self._discarded.get(call) or self._store.find(call)) is not None:
+                outcomes[call] = reply
+
+        def settle(call: str, outcome: Outcome) -> None:
+            outcomes[call] = outcome
+            progress(len(outcomes), len(calls), self._unit())
+
+        progress(len(outcomes), len(calls), self._unit())
+        missing = {call: request for call, request in calls.items() if call not in outcomes}
+        if missing:
+            self._answer(missing, settle)
+        return [outcomes[call] for call in hashes]
+
+    def discard(self, request: JudgeRequest, reason: str) -> None:
+        """See `Judge.discard`."""
+        call = self._store.hash(request)
+        reply = self._store.find(call)
+        if reply is not None and call not in self._discarded:
+            self._discarded[call] = reply
+            self._store.discard(call, reason)
+
+    def _unit(self) -> str:
+        """What progress counts."""
+        return "calls"
+
+    @abstractmethod
+    def _answer(self, calls: Mapping[str, JudgeRequest], settle: Settle) -> None:
+        """Settle every call, storing replies at once; or raise, with what was answered stored."""
