@@ -22,7 +22,7 @@ def read_deepspeed(value: object) -> object:
         return json.loads(Path(value).expanduser().read_text(encoding="utf-8"))
     except OSError as error:
         raise ValueError(f"the DeepSpeed file {value} cannot be read ({error.strerror}); check the path") from None
-    except json.JSONDecodeError as error:
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"the DeepSpeed file {value} is not valid JSON: {error}") from None
 
 
@@ -83,6 +83,8 @@ def _contradictions(user: Mapping[str, Any], settings: TrainSettings, parallel: 
         ("optimizer.type", optimizer.get("type"), "the optimiser is always", "AdamW"),
         ("optimizer.params.lr", parameters.get("lr"), "train.learning_rate", settings.learning_rate),
         ("optimizer.params.weight_decay", parameters.get("weight_decay"), "train.weight_decay", settings.weight_decay),
+        ("optimizer.params.betas", parameters.get("betas"), "AdamW's betas are always", [0.9, 0.999]),
+        ("optimizer.params.eps", parameters.get("eps"), "AdamW's eps is always", 1e-8),
         ("bf16.enabled", _section(user, "bf16").get("enabled"), "train.precision bfloat16 is", _is(settings, "bf")),
         ("fp16.enabled", _section(user, "fp16").get("enabled"), "train.precision float16 is", _is(settings, "fl")),
         (
@@ -98,6 +100,9 @@ def _contradictions(user: Mapping[str, Any], settings: TrainSettings, parallel: 
 
 
 def _impossible(user: Mapping[str, Any], settings: TrainSettings) -> Iterator[str]:
+    for name in ("optimizer", "bf16", "fp16", "zero_optimization"):
+        if not isinstance(user.get(name, {}), dict):
+            yield f"deepspeed {name} is {user[name]!r}, but must be a section of settings; correct it or leave it out"
     if "scheduler" in user:
         yield "deepspeed scheduler: the schedule is the recipe's (train.warmup_ratio, then cosine); leave it out"
     if settings.precision == "float16":
@@ -126,4 +131,4 @@ def _without_auto(values: Mapping[str, Any]) -> dict[str, Any]:
 
 def _filled_optimizer(given: Mapping[str, Any], settings: TrainSettings) -> dict[str, Any]:
     parameters = {"lr": settings.learning_rate, "weight_decay": settings.weight_decay}
-    return {**given, "params": {**_without_auto(_section(given, "params")), **parameters}}
+    return {**given, "type": "AdamW", "params": {**_without_auto(_section(given, "params")), **parameters}}

@@ -99,6 +99,9 @@ def _save(job: TrainingJob, policy: Policy, trainer: PairTrainer, curve: list[di
         return
     folder = job.folder / "model"
     policy.model.save_pretrained(str(folder), **({} if weights is None else {"state_dict": weights}))
+    if weights is not None:  # the model in memory may be in bfloat16, the weights written are not
+        policy.model.config.dtype = "float32"
+        policy.model.config.save_pretrained(str(folder))
     policy.tokenizer.save_pretrained(str(folder))
     write_jsonl(job.folder / "curve.jsonl", curve)
     write_jsonl(job.folder / "speed.jsonl", trainer.speed)

@@ -36,7 +36,7 @@ def launch(job: TrainingJob, progress: Progress) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="aipo-lab-training-") as name:
         folder = Path(name)
         write_text_atomically(folder / "job.json", job.model_dump_json())
-        process = subprocess.Popen(_command(job, folder), env=_environment(job), preexec_fn=_die_with_parent)
+        process = subprocess.Popen(_command(job, folder), env=_environment(job), preexec_fn=die_with_parent)
         try:
             code = _wait(process, folder / "progress.jsonl", progress)
         finally:
@@ -57,7 +57,7 @@ def _environment(job: TrainingJob) -> dict[str, str]:
     return os.environ | {"OMP_NUM_THREADS": str(threads), "DS_ACCELERATOR": job.device, "TORCH_CPP_LOG_LEVEL": "ERROR"}
 
 
-def _die_with_parent() -> None:
+def die_with_parent() -> None:
     """Ask Linux for a signal when the parent dies, so that a killed sweep leaves no training behind."""
     if sys.platform == "linux":
         pr_set_pdeathsig = 1

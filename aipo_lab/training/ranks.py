@@ -14,11 +14,13 @@ from pathlib import Path
 from aipo_lab.errors import MissingDependency, StageFailed, UserError
 from aipo_lab.jsonl import write_json
 from aipo_lab.training.job import TrainingJob, run_job
+from aipo_lab.training.launch import die_with_parent
 from aipo_lab.training.processes import Processes
 
 
 def main() -> None:
     """Take part in the training named on the command line."""
+    die_with_parent()  # torchrun starts it in a session of its own, which a killed torchrun leaves behind
     path = Path(sys.argv[1])
     job = TrainingJob.model_validate_json(path.read_text(encoding="utf-8"))
     try:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from aipo_lab.errors import UserError
+from aipo_lab.recipe import build_recipe, profile_values
 from aipo_lab.training.config import ParallelSettings, TrainSettings
 from aipo_lab.training.deepspeed_config import contradictions, deepspeed_config
 
@@ -52,19 +53,6 @@ def test_all_contradictions_are_named_at_once() -> None:
         assert words in str(caught.value)
 
 
-def test_what_agrees_or_is_left_to_the_recipe_passes_and_the_rest_goes_through() -> None:
-    given = {
-        "train_batch_size": "auto",
-        "bf16": {"enabled": True},
-        "zero_optimization": {"stage": 2, "offload_optimizer": {"device": "cpu"}, "reduce_bucket_size": "auto"},
-        "wall_clock_breakdown": False,
-    }
-    made = deepspeed_config(SETTINGS, with_json(given))
-    assert made["zero_optimization"] == {"stage": 2, "offload_optimizer": {"device": "cpu"}}
-    assert made["wall_clock_breakdown"] is False
-    assert "train_batch_size" not in made
-
-
 @pytest.mark.parametrize(
     ("train", "words"),
     [
@@ -82,15 +70,123 @@ def test_a_configuration_without_zero_is_refused() -> None:
     assert "set zero2 or zero3" in contradictions(SETTINGS, with_json({"a": 1}, "data"))[0]
 
 
-def test_a_recipe_reads_the_file_it_names(tmp_path: Path) -> None:
-    from aipo_lab.config import validate
-    from aipo_lab.recipe import ComputeConfig
+# Settings unlike the defaults, so that a value cannot agree by chance.
+OTHER = TrainSettings(learning_rate=2e-6, batch_size=32, weight_decay=0.1, max_gradient_norm=0.5)
+OWN: dict[str, Any] = {
+    "train_batch_size": 32,
+    "gradient_clipping": 0.5,
+    "optimizer": {
+        "type": "AdamW",
+        "params": {"lr": 2e-6, "weight_decay": 0.1, "betas": [0.9, 0.999], "eps": 1e-8},
+    },
+    "bf16": {"enabled": False},
+    "fp16": {"enabled": False},
+    "zero_optimization": {"stage": 2},
+}
 
-    (tmp_path / "good.json").write_text(json.dumps({"zero_optimization": {"stage": 2}}))
-    (tmp_path / "bad.json").write_text("{")
-    values = {"processes": 2, "parallel": "zero2"}
-    made = validate(ComputeConfig, values | {"deepspeed": str(tmp_path / "good.json")}, "recipe")
-    assert made.deepspeed == {"zero_optimization": {"stage": 2}}
-    for name, words in (("bad.json", "is not valid JSON"), ("none.json", "cannot be read")):
-        with pytest.raises(UserError, match=words):
-            validate(ComputeConfig, values | {"deepspeed": str(tmp_path / name)}, "recipe")
+
+def every_leaf(values: dict[str, Any], leaf: Any) -> dict[str, Any]:
+    return {name: every_leaf(value, leaf) if isinstance(value, dict) else leaf for name, value in values.items()}
+
+
+def refused(*overrides: tuple[str, Any]) -> str:
+    with pytest.raises(UserError) as caught:
+        build_recipe(profile_values("micro"), overrides)
+    return str(caught.value)
+
+
+def test_what_agrees_is_accepted() -> None:
+    assert contradictions(OTHER, with_json(OWN)) == []
+    optimizer = deepspeed_config(OTHER, with_json(OWN))["optimizer"]
+    assert optimizer == OWN["optimizer"]
+
+
+def test_auto_is_filled_in_from_the_recipe_everywhere() -> None:
+    automatic = every_leaf(OWN, "auto") | {"train_micro_batch_size_per_gpu": "auto", "steps_per_print": "auto"}
+    made = deepspeed_config(OTHER, with_json(automatic))
+    assert made["optimizer"] == {"type": "AdamW", "params": {"lr": 2e-6, "weight_decay": 0.1}}
+    assert made["zero_optimization"] == {"stage": 2}
+    assert "auto" not in json.dumps(made)
+
+
+CONTRADICTING = [
+    ("train_batch_size", {"train_batch_size": 64}, "train.batch_size 32"),
+    ("gradient_clipping", {"gradient_clipping": 1.0}, "train.max_gradient_norm 0.5"),
+    ("optimizer.type", {"optimizer": {"type": "Adam"}}, "'AdamW'"),
+    ("optimizer.params.lr", {"optimizer": {"params": {"lr": 1e-3}}}, "train.learning_rate 2e-06"),
+    ("optimizer.params.weight_decay", {"optimizer": {"params": {"weight_decay": 0}}}, "train.weight_decay 0.1"),
+    ("optimizer.params.betas", {"optimizer": {"params": {"betas": [0.8, 0.999]}}}, "[0.9, 0.999]"),
+    ("optimizer.params.eps", {"optimizer": {"params": {"eps": 1e-6}}}, "1e-08"),
+    ("bf16.enabled", {"bf16": {"enabled": True}}, "train.precision bfloat16 is False"),
+    ("fp16.enabled", {"fp16": {"enabled": True}}, "train.precision float16 is False"),
+    ("zero_optimization.stage", {"zero_optimization": {"stage": 3}}, "parallel zero2 is stage 2"),
+]
+
+
+@pytest.mark.parametrize(("name", "given", "rule"), CONTRADICTING)
+def test_a_contradiction_names_both_sides(name: str, given: dict[str, Any], rule: str) -> None:
+    (problem,) = contradictions(OTHER, with_json(given))
+    assert problem.startswith(f"deepspeed {name} is ")
+    assert rule in problem
+    assert problem.endswith("make them equal, or set it to 'auto'")
+
+
+@pytest.mark.parametrize(("name", "value"), [("optimizer", "auto"), ("bf16", True), ("zero_optimization", 2)])
+def test_a_value_where_a_section_belongs_is_refused(name: str, value: object) -> None:
+    (problem,) = contradictions(OTHER, with_json({name: value}))
+    assert problem.startswith(f"deepspeed {name} is {value!r}, but must be a section")
+
+
+def test_offload_and_other_settings_pass_through() -> None:
+    offload = {
+        "offload_optimizer": {"device": "cpu", "pin_memory": True},
+        "offload_param": {"device": "nvme", "nvme_path": "/scratch"},
+        "stage3_param_persistence_threshold": 0,
+        "reduce_bucket_size": "auto",
+    }
+    own = {"zero_optimization": offload, "wall_clock_breakdown": True, "bf16": {"immediate_grad_update": True}}
+    made = deepspeed_config(OTHER, with_json(own, "zero3"))
+    assert made["zero_optimization"] == {
+        "offload_optimizer": {"device": "cpu", "pin_memory": True},
+        "offload_param": {"device": "nvme", "nvme_path": "/scratch"},
+        "stage3_param_persistence_threshold": 0,
+        "stage": 3,
+    }
+    assert made["wall_clock_breakdown"] is True
+    assert made["bf16"] == {"immediate_grad_update": True, "enabled": False}
+
+
+def test_a_recipe_may_name_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "ds.json"
+    path.write_text(json.dumps({"zero_optimization": {"stage": 3, "overlap_comm": False}}))
+    overrides = [("compute.parallel", "zero3"), ("compute.deepspeed", str(path))]
+    recipe = build_recipe(profile_values("micro"), overrides)
+    assert recipe.compute.deepspeed == {"zero_optimization": {"stage": 3, "overlap_comm": False}}
+    assert recipe.resolved()["compute"]["deepspeed"] == recipe.compute.deepspeed  # runs without the file
+
+
+def test_a_missing_or_broken_file_is_a_clear_error(tmp_path: Path) -> None:
+    missing, broken, listed, binary = (tmp_path / name for name in ("missing", "broken", "listed", "binary"))
+    broken.write_text('{"bf16": ')
+    listed.write_text("[1]")
+    binary.write_bytes(b"\xff\xfe\x00")
+    for path, message in [
+        (missing, f"the DeepSpeed file {missing} cannot be read (No such file or directory)"),
+        (tmp_path, "cannot be read (Is a directory)"),
+        (broken, f"the DeepSpeed file {broken} is not valid JSON"),
+        (binary, f"the DeepSpeed file {binary} is not valid JSON"),
+        (listed, "compute.deepspeed"),
+    ]:
+        text = refused(("compute.parallel", "zero2"), ("compute.deepspeed", str(path)))
+        assert "compute.deepspeed" in text
+        assert message in text
+
+
+def test_a_recipe_that_contradicts_its_deepspeed_file_is_refused_with_all_reasons(tmp_path: Path) -> None:
+    path = tmp_path / "ds.json"
+    path.write_text(json.dumps({"train_batch_size": 7, "zero_optimization": {"stage": 3}}))
+    text = refused(
+        ("compute.parallel", "zero2"), ("compute.deepspeed", str(path)), ("train.lora", {}), ("iterations", 2)
+    )
+    for part in ("train_batch_size is 7", "zero_optimization.stage is 3", "train.lora does not go with ZeRO"):
+        assert part in text
