@@ -15,11 +15,12 @@ def user_message(text: str) -> list[Message]:
 def encode_prompt(tokenizer: Any, messages: list[Message]) -> list[int]:
     """Token ids of a conversation up to where the assistant starts to speak.
 
-    A tokenizer without chat template gets the bare text of the last turn. The template writes the
-    special tokens itself, so none are added to it (a second BOS is a known defect of other pipelines).
+    A tokenizer without chat template gets the bare texts of all turns, a blank line between two. The template writes
+    the special tokens itself, so none are added to it (a second BOS is a known defect of other pipelines).
     """
     if tokenizer.chat_template is None:
-        return [int(token) for token in tokenizer(messages[-1]["content"])["input_ids"]]
+        text = "\n\n".join(message["content"] for message in messages)
+        return [int(token) for token in tokenizer(text)["input_ids"]]
     text = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
     return [int(token) for token in tokenizer(text, add_special_tokens=False)["input_ids"]]
 

@@ -39,6 +39,14 @@ profile_option = click.option("--profile", help="Profile to use instead of the s
 executor_option = click.option(
     "--executor", type=click.Choice(["inline"]), default="inline", show_default=True, help="Where stages run."
 )
+max_cost_option = click.option(
+    "--max-cost",
+    "max_cost_usd",
+    type=click.FloatRange(min=0),
+    metavar="USD",
+    help="Most that judges may cost in this session; the run stops there and can be resumed.",
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a table.")
 sweep_argument = click.argument("file", type=click.Path(path_type=Path))
 folder_argument = click.argument("folder", type=click.Path(path_type=Path), required=False)
 
@@ -67,14 +75,21 @@ def main() -> None:
 @executor_option
 @out_option
 @store_option
+@max_cost_option
 def sweep(
-    file: Path, profile: str | None, overrides: tuple[str, ...], executor: str, out: Path | None, store: Path
+    file: Path,
+    profile: str | None,
+    overrides: tuple[str, ...],
+    executor: str,
+    out: Path | None,
+    store: Path,
+    max_cost_usd: float | None,
 ) -> None:
     """Run every trial of a sweep FILE, evaluate each iteration, log and draw. Run it again to resume."""
     from aipo_lab.config import parse_override
     from aipo_lab.sweep import load_sweep
 
-    _run(load_sweep(file, profile, [parse_override(text) for text in overrides]), out, store, executor)
+    _run(load_sweep(file, profile, [parse_override(text) for text in overrides]), out, store, executor, max_cost_usd)
 
 
 @main.command()
@@ -83,12 +98,22 @@ def sweep(
 @executor_option
 @out_option
 @store_option
-def run(recipe_or_profile: str, overrides: tuple[str, ...], executor: str, out: Path | None, store: Path) -> None:
+@max_cost_option
+def run(
+    recipe_or_profile: str,
+    overrides: tuple[str, ...],
+    executor: str,
+    out: Path | None,
+    store: Path,
+    max_cost_usd: float | None,
+) -> None:
     """Run one trial: a profile (micro, laptop) or a recipe file."""
     from aipo_lab.config import parse_override
     from aipo_lab.sweep import single_run
 
-    _run(single_run(recipe_or_profile, [parse_override(text) for text in overrides]), out, store, executor)
+    _run(
+        single_run(recipe_or_profile, [parse_override(text) for text in overrides]), out, store, executor, max_cost_usd
+    )
 
 
 @main.command()
@@ -136,6 +161,49 @@ def ui(folder: Path | None, port: int) -> None:
 
 
 @main.command()
+@click.option("--model", required=True, help="A model folder, asset, hub id, or a folder of official answer files.")
+@click.option("--benchmarks", required=True, metavar="A,B", help="Of alpaca_eval, arena_hard, mt_bench.")
+@click.option("--limit", type=click.IntRange(min=1), help="Questions of each benchmark.  [default: all]")
+@click.option("--judge", help="The judge's model name; its server and key come from the environment.")
+@settings_option
+@out_option
+@store_option
+@max_cost_option
+@json_option
+def evaluate(
+    model: str,
+    benchmarks: str,
+    limit: int | None,
+    judge: str | None,
+    overrides: tuple[str, ...],
+    out: Path | None,
+    store: Path,
+    max_cost_usd: float | None,
+    as_json: bool,
+) -> None:
+    """Evaluate one model, or a folder of its answers, on official benchmarks. Run it again to resume."""
+    from aipo_lab.evaluation import evaluation_config
+    from aipo_lab.evaluation_view import run_evaluation
+
+    config = evaluation_config(model, [name for name in benchmarks.split(",") if name], limit, judge, overrides)
+    outcome = run_evaluation(config, out, RUNS, store, max_cost_usd, as_json)
+    if outcome.interrupted:
+        sys.exit(EXIT_INTERRUPTED)
+    sys.exit(EXIT_FAILED_TRIALS if outcome.failures else 0)
+
+
+@main.command()
+@folder_argument
+@click.option("--port", type=click.IntRange(0, 65535), default=8765, show_default=True, help="Port on 127.0.0.1.")
+@click.option("--open/--no-open", "open_browser", default=True, help="Open it in the browser.  [default: open]")
+def browse(folder: Path | None, port: int, open_browser: bool) -> None:
+    """Look at answers side by side, of a sweep's or an evaluation's output FOLDER (default: the newest sweep's)."""
+    from aipo_lab.views import browse
+
+    browse(_folder(folder), port, open_browser)
+
+
+@main.command()
 @store_option
 def doctor(store: Path) -> None:
     """Check what works on this machine."""
@@ -171,7 +239,6 @@ def score() -> None:
     """Score existing official judgment files: no network, no keys."""
 
 
-json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a table.")
 existing_path = click.Path(exists=True, path_type=Path)
 
 
@@ -208,11 +275,11 @@ def score_mt_bench(judgments: Path, model: str | None, as_json: bool) -> None:
     show(mt_bench(judgments, model), as_json)
 
 
-def _run(sweep: Sweep, out: Path | None, store: Path, executor: str) -> None:
+def _run(sweep: Sweep, out: Path | None, store: Path, executor: str, max_cost_usd: float | None) -> None:
     from aipo_lab.sweep_folder import choose_folder
     from aipo_lab.views import run_sweep
 
-    outcome = run_sweep(sweep, choose_folder(sweep, out, RUNS), store, executor, program())
+    outcome = run_sweep(sweep, choose_folder(sweep, out, RUNS), store, executor, program(), max_cost_usd)
     if outcome.interrupted:
         sys.exit(EXIT_INTERRUPTED)
     sys.exit(EXIT_FAILED_TRIALS if outcome.failures else 0)

@@ -86,32 +86,23 @@ def _step_artifacts(graph: TrialGraph, store: Store, stage: str) -> Iterator[Art
 
 
 def trial_samples(trial: Trial, graph: TrialGraph, store: Store) -> list[Sample]:
-    """The answers to the first prompts of the first benchmark at every finished iteration."""
+    """The answers to the first prompts of the first benchmark at every iteration it has judged."""
     samples = []
+    benchmark = next(name for iteration in graph.iterations for name in iteration.scores)
     for iteration in graph.iterations:
-        benchmark = next(iter(iteration.scores))
+        if benchmark not in iteration.scores:
+            continue
         answers = find_artifact(store, iteration.answers[benchmark])
         scores = find_artifact(store, iteration.scores[benchmark])
         if answers is None or scores is None:
             continue
-        rows = zip(
-            iterate_jsonl(answers.file("answers.jsonl")),
-            iterate_jsonl(scores.file("judgments.jsonl")),
-            range(SAMPLED_PROMPTS),
-            strict=False,
-        )
-        samples += [
-            Sample(
-                trial.name,
-                trial.objective,
-                iteration.t,
-                answer["prompt"],
-                answer["text"],
-                answer["tokens"],
-                judgment["quality"],
+        judgments = {row["id"]: row for row in iterate_jsonl(scores.file("judgments.jsonl"))}
+        for row, _ in zip(iterate_jsonl(answers.file("answers.jsonl")), range(SAMPLED_PROMPTS), strict=False):
+            said = row["turns"][0] if "turns" in row else row
+            quality = judgments.get(row["id"], {}).get("quality")
+            samples.append(
+                Sample(trial.name, trial.objective, iteration.t, said["prompt"], said["text"], said["tokens"], quality)
             )
-            for answer, judgment, _ in rows
-        ]
     return samples
 
 

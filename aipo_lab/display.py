@@ -17,6 +17,7 @@ from rich.text import Text
 from typing_extensions import override
 
 from aipo_lab.execution.executor import StageProgress
+from aipo_lab.judging.ledger import SharedBudget
 from aipo_lab.plan import StagePlan, SweepGraph
 from aipo_lab.stages.definition import STAGE_NAMES, StageNode
 from aipo_lab.store import Store
@@ -57,8 +58,16 @@ class TimeEstimate:
 class SweepDisplay(StudyListener):
     """Shows trials, iterations, current stages, shared and reused counts and the time left."""
 
-    def __init__(self, console: Console, graph: SweepGraph, plans: Sequence[StagePlan], estimate: TimeEstimate) -> None:
+    def __init__(
+        self,
+        console: Console,
+        graph: SweepGraph,
+        plans: Sequence[StagePlan],
+        estimate: TimeEstimate,
+        budget: SharedBudget | None = None,
+    ) -> None:
         self.console = console
+        self.budget = budget
         self.graph = graph
         self.estimate = estimate
         self.total = sum(plan.distinct for plan in plans)
@@ -125,7 +134,7 @@ class SweepDisplay(StudyListener):
         if self._live is not None:
             self._live.update(self.render())
         elif time.monotonic() - self.last_line_s > PLAIN_INTERVAL_S:
-            self._print(f"{self.done}/{self.total} stages; {self._running_text()}; {self._time()}")
+            self._print(f"{self.done}/{self.total} stages; {self._running_text()}; {self._time()}{self._money()}")
 
     def render(self) -> Group:
         """The panel."""
@@ -142,7 +151,7 @@ class SweepDisplay(StudyListener):
         )
         lines: list[Any] = [
             grid,
-            Text(f"{self.saved} stage runs saved by sharing; {self._time()}", style="dim"),
+            Text(f"{self.saved} stage runs saved by sharing; {self._time()}{self._money()}", style="dim"),
         ]
         with self._lock:
             running = list(self.running.values())
@@ -171,6 +180,16 @@ class SweepDisplay(StudyListener):
         return f"{passed} passed, " + (
             "time left not known yet" if left_s is None else f"about {format_duration(left_s)} left"
         )
+
+    def _money(self) -> str:
+        return "" if self.budget is None else f"; judges: {spent_text(self.budget)}"
+
+
+def spent_text(budget: SharedBudget) -> str:
+    """What judges were asked and cost so far: `412 calls, $1.37 of $10.00`."""
+    limit = "" if budget.limit_usd is None else f" of ${budget.limit_usd:,.2f}"
+    money = f", ${budget.spent_usd:,.2f}{limit}" if budget.spent_usd or limit else ""
+    return f"{budget.n_calls:,} calls{money}"
 
 
 def _iterations(graph: SweepGraph) -> dict[str, int]:

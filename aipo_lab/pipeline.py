@@ -9,13 +9,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from aipo_lab.benchmarks.resources import BenchmarkResources
 from aipo_lab.config import StrictModel
+from aipo_lab.evaluation_graph import EvaluationGraph, JudgingPlace, make_node
 from aipo_lab.model_sources import BaseModel
 from aipo_lab.recipe import Recipe
 from aipo_lab.seeds import derive_seed
-from aipo_lab.stages.definition import Runtime, StageNode, get_stage
+from aipo_lab.stages.definition import Runtime, StageNode
 from aipo_lab.stages.reference import ReferenceConfig
-from aipo_lab.store import ArtifactRequest
 
 
 @dataclass(frozen=True)
@@ -48,33 +49,45 @@ class TrialGraph:
 
 
 class GraphBuilder:
-    """Builds the graph of one recipe on a given base model."""
+    """Builds the graph of one recipe on a given base model; see `EvaluationGraph` for `place`."""
 
-    def __init__(self, recipe: Recipe, base_model: BaseModel, runtime: Runtime) -> None:
+    def __init__(
+        self,
+        recipe: Recipe,
+        base_model: BaseModel,
+        runtime: Runtime,
+        resources: BenchmarkResources,
+        place: JudgingPlace | None = None,
+    ) -> None:
         self.recipe = recipe
         self.base_model = base_model
         self.runtime = runtime
+        self.official = EvaluationGraph(recipe.benchmarks, recipe.engine, recipe.seed, resources, runtime, place)
 
     def build(self) -> TrialGraph:
         """The trial's graph."""
         base = self._node("base", self.base_model.config(self.recipe), {}, self.base_model.runtime(self.runtime))
-        base_answers = self._answers(base)
         iterations = []
         policy = base
         for t in range(self.recipe.iterations):
             steps = self._steps(t, policy)
-            iterations.append(self._iteration(t, policy, base_answers, steps))
+            iterations.append(self._iteration(t, policy, base, steps))
             policy = steps["train"]
-        iterations.append(self._iteration(self.recipe.iterations, policy, base_answers, {}))
+        iterations.append(self._iteration(self.recipe.iterations, policy, base, {}))
         return TrialGraph(tuple(iterations))
 
-    def _iteration(
-        self, t: int, policy: StageNode, base_answers: Mapping[str, StageNode], steps: Mapping[str, StageNode]
-    ) -> Iteration:
-        answers = self._answers(policy)
-        scores = {
-            name: self._score(name, answers[name], base_answers[name]) for name in self.recipe.benchmarks.chosen()
-        }
+    def _iteration(self, t: int, policy: StageNode, base: StageNode, steps: Mapping[str, StageNode]) -> Iteration:
+        """The evaluation of theta_t, and the steps that start from it."""
+        answers, scores = {}, {}
+        for name in self.recipe.benchmarks.embedded():
+            answers[name] = self._answers(name, policy)
+            scores[name] = self._score(name, answers[name], self._answers(name, base))
+        for name, settings in self.recipe.benchmarks.official().items():
+            if settings.evaluates(t, self.recipe.iterations):
+                answers[name] = self.official.answers(name, policy)
+                against_base = settings.baseline == "base_model"
+                baseline = self.official.answers(name, base) if against_base else None
+                scores[name] = self.official.scores(name, answers[name], baseline)
         return Iteration(t, policy, answers, scores, steps)
 
     def _steps(self, t: int, policy: StageNode) -> dict[str, StageNode]:
@@ -106,23 +119,18 @@ class GraphBuilder:
         )
         return made
 
-    def _answers(self, policy: StageNode) -> dict[str, StageNode]:
+    def _answers(self, name: str, policy: StageNode) -> StageNode:
         """Answers are sampled with the same seed at every iteration, so that iterations compare."""
-        return {
-            name: self._node(
-                "answer",
-                {
-                    "benchmark": name,
-                    "world": self.recipe.world.model_dump(),
-                    "n_prompts": settings.n_prompts,
-                    "sampling": settings.sampling.model_dump(),
-                    "seed": derive_seed(self.recipe.seed, "answer", name),
-                    "engine": self.recipe.engine.model_dump(),
-                },
-                {"policy": policy},
-            )
-            for name, settings in self.recipe.benchmarks.chosen().items()
+        settings = self.recipe.benchmarks.embedded()[name]
+        config = {
+            "benchmark": name,
+            "world": self.recipe.world.model_dump(),
+            "n_prompts": settings.n_prompts,
+            "sampling": settings.sampling.model_dump(),
+            "seed": derive_seed(self.recipe.seed, "answer", name),
+            "engine": self.recipe.engine.model_dump(),
         }
+        return self._node("answer", config, {"policy": policy})
 
     def _score(self, name: str, answers: StageNode, baseline: StageNode) -> StageNode:
         bias = self.recipe.benchmarks.judge_length_bias
@@ -146,6 +154,4 @@ class GraphBuilder:
         inputs: Mapping[str, StageNode],
         runtime: Runtime | None = None,
     ) -> StageNode:
-        references = {name: node.reference for name, node in inputs.items()}
-        request = ArtifactRequest(stage, get_stage(stage).version, config, references)
-        return StageNode(request, runtime or self.runtime)
+        return make_node(stage, config, inputs, runtime or self.runtime)

@@ -7,11 +7,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from statistics import fmean
+from typing import Any
 
+from aipo_lab.benchmarks.catalogue import OFFICIAL_BENCHMARKS
+from aipo_lab.benchmarks.resources import BenchmarkResources, find_resources
+from aipo_lab.evaluation_graph import JudgingPlace
 from aipo_lab.execution.inline import threads_per_stage, worker_count
 from aipo_lab.model_sources import BaseModel, find_base_model
 from aipo_lab.pipeline import GraphBuilder, TrialGraph
-from aipo_lab.recipe import Recipe
+from aipo_lab.recipe import ComputeConfig, Recipe
 from aipo_lab.stages.definition import STAGE_NAMES, Runtime, StageNode
 from aipo_lab.store import Store
 from aipo_lab.sweep import Sweep
@@ -42,11 +46,12 @@ class StagePlan:
 
 @dataclass(frozen=True)
 class SweepGraph:
-    """The trials' graphs of a sweep, by trial name, the recipes and the base models they come from."""
+    """The trials' graphs of a sweep, by trial name, the recipes, and what on this machine they come from."""
 
     trials: Mapping[str, TrialGraph]
     recipes: Mapping[str, Recipe]
     base_models: Mapping[str, BaseModel]
+    resources: BenchmarkResources
 
     @cached_property
     def nodes(self) -> dict[str, StageNode]:
@@ -63,26 +68,38 @@ class SweepGraph:
         return dict(users)
 
 
-def build_graph(sweep: Sweep, base_models: Mapping[str, BaseModel] | None = None) -> SweepGraph:
-    """The graph of a sweep. `base_models` by source, found on this machine unless they are given.
+def build_graph(
+    sweep: Sweep,
+    base_models: Mapping[str, BaseModel] | None = None,
+    resources: BenchmarkResources | None = None,
+    place: JudgingPlace | None = None,
+) -> SweepGraph:
+    """The graph of a sweep. `base_models` by source and `resources` are found on this machine unless they are given.
 
-    Raises `UserError` when a base model cannot be found.
+    Without a `place` official benchmarks cannot be judged. Raises `UserError` when a base model, a data file of a
+    benchmark or the judge cannot be found.
     """
     models = dict(base_models or {})
+    if resources is None:
+        resources = find_resources(trial.recipe.benchmarks for trial in sweep.trials)
     graphs = {}
     for trial in sweep.trials:
         source = trial.recipe.model.source
         if source not in models:
             models[source] = find_base_model(source)
-        compute = trial.recipe.compute
-        runtime = Runtime(
-            threads=threads_per_stage(compute),
-            device=compute.device,
-            checkpoint_interval_s=compute.checkpoint_interval_s,
-            parallel=compute.model_dump(include=set(ParallelSettings.model_fields)),
-        )
-        graphs[trial.name] = GraphBuilder(trial.recipe, models[source], runtime).build()
-    return SweepGraph(graphs, {trial.name: trial.recipe for trial in sweep.trials}, models)
+        runtime = runtime_of(trial.recipe.compute)
+        graphs[trial.name] = GraphBuilder(trial.recipe, models[source], runtime, resources, place).build()
+    return SweepGraph(graphs, {trial.name: trial.recipe for trial in sweep.trials}, models, resources)
+
+
+def runtime_of(compute: ComputeConfig) -> Runtime:
+    """How stages compute on this machine."""
+    return Runtime(
+        threads=threads_per_stage(compute),
+        device=compute.device,
+        checkpoint_interval_s=compute.checkpoint_interval_s,
+        parallel=compute.model_dump(include=set(ParallelSettings.model_fields)),
+    )
 
 
 def plan_stages(graph: SweepGraph, store: Store) -> list[StagePlan]:
@@ -113,11 +130,19 @@ def plan_stages(graph: SweepGraph, store: Store) -> list[StagePlan]:
 def _most_tokens(node: StageNode, recipe: Recipe) -> int:
     """The most tokens a stage can generate in one round; 0 for stages that generate nothing."""
     config = node.request.config
+    if node.stage == "answer_official":
+        return recipe.benchmarks.official()[config["benchmark"]].max_new_tokens * _n_turns(config)
     if node.stage not in ("instruct", "respond", "answer") or config.get("source") == "pool":
         return 0
     prompts = config["n_prompts"] if node.stage == "answer" else recipe.instruct.n_prompts
     per_prompt = config["n_candidates"] if node.stage == "respond" else 1
     return int(prompts) * int(per_prompt) * int(config["sampling"]["max_new_tokens"])
+
+
+def _n_turns(config: Mapping[str, Any]) -> int:
+    entry = OFFICIAL_BENCHMARKS[config["benchmark"]]
+    n_questions = min(config["limit"] or entry.n_questions, entry.n_questions)
+    return n_questions * entry.n_turns
 
 
 def estimate_duration_s(graph: SweepGraph, store: Store, workers: int) -> float | None:

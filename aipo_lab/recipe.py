@@ -11,7 +11,9 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from aipo_lab.benchmarks.embedded import EMBEDDED_BENCHMARKS, EmbeddedBenchmarkSettings
+from aipo_lab.benchmarks.catalogue import OFFICIAL_BENCHMARKS
+from aipo_lab.benchmarks.config import BenchmarksConfig
+from aipo_lab.benchmarks.embedded import EMBEDDED_BENCHMARKS
 from aipo_lab.config import StrictModel, apply_override, merge, parse_yaml, read_yaml, suggest, validate
 from aipo_lab.errors import UserError
 from aipo_lab.generation.sharded import EngineConfig
@@ -96,27 +98,6 @@ class ModelConfig(StrictModel):
     )
 
 
-class BenchmarksConfig(StrictModel):
-    """The benchmarks every iteration is evaluated on; at least one."""
-
-    micro: EmbeddedBenchmarkSettings | None = Field(None, description="embedded: questions of the micro world")
-    constraints: EmbeddedBenchmarkSettings | None = Field(
-        None, description="embedded: instructions with checkable constraints"
-    )
-
-    judge_length_bias: float | None = Field(
-        None,
-        ge=-10,
-        le=10,
-        description="what embedded judges reward per 10 tokens; left out: the ranker's length_bias",
-    )
-
-    def chosen(self) -> dict[str, EmbeddedBenchmarkSettings]:
-        """The benchmarks that are set, by name."""
-        settings = {name: getattr(self, name) for name in EMBEDDED_BENCHMARKS}
-        return {name: value for name, value in settings.items() if value is not None}
-
-
 class ComputeConfig(ParallelSettings):
     """How the work is spread over the machine. Results do not depend on it but for rounding."""
 
@@ -168,8 +149,14 @@ class Recipe(StrictModel):
             for key, value in self.objective.given().items()
             if isinstance(value, list) and len(value) != self.iterations
         ]
-        if not self.benchmarks.chosen():
-            problems.append(f"benchmarks: set at least one of {', '.join(EMBEDDED_BENCHMARKS)}")
+        if not self.benchmarks.names():
+            known = [*EMBEDDED_BENCHMARKS, *OFFICIAL_BENCHMARKS]
+            problems.append(f"benchmarks: set at least one of {', '.join(known)}")
+        problems += [
+            f"benchmarks.{name}.iterations: {max(settings.iterations)} is beyond the last one, {self.iterations}"
+            for name, settings in self.benchmarks.official().items()
+            if isinstance(settings.iterations, list) and max(settings.iterations) > self.iterations
+        ]
         if self.model.source == "micro" and self.world.name != "micro":
             problems.append(f"model.source micro speaks only of the micro world, not of {self.world.name!r}")
         if self.model.source == "micro" and self.model.micro.world_seed != self.world.seed:
@@ -179,12 +166,12 @@ class Recipe(StrictModel):
         problems += [f"compute: {problem}" for problem in contradictions(self.train, self.compute)]
         problems += [
             f"benchmarks.{name}: answers are checked by the world {self.world.name!r}; use benchmarks.{self.world.name}"
-            for name in self.benchmarks.chosen()
+            for name in self.benchmarks.embedded()
             if name != self.world.name
         ]
         problems += [
             f"benchmarks.{name}.n_prompts: {problem}"
-            for name, settings in self.benchmarks.chosen().items()
+            for name, settings in self.benchmarks.embedded().items()
             if name == self.world.name and (problem := self._prompts_problem(settings.n_prompts))
         ]
         if problems:

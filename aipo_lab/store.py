@@ -2,7 +2,7 @@
 
 Layout under the root: `<stage>/<key>/` holds a published artifact with its `manifest.json`;
 `<stage>/.work-<key>/` is the folder of one being made, whose `parts/` survive a kill so that a long
-stage continues; `locks/` and `logs/` hold one file per key.
+stage continues; `locks/` and `logs/` hold one file per key, `judge-calls/` the replies of judges.
 """
 
 from __future__ import annotations
@@ -96,6 +96,11 @@ class Store:
     def log_path(self, stage: str, key: str) -> Path:
         """The log of whoever last made this artifact."""
         return self.root / "logs" / f"{stage}-{key}.log"
+
+    @property
+    def judge_calls(self) -> Path:
+        """Where judges keep their replies."""
+        return self.root / "judge-calls"
 
     def find(self, stage: str, key: str) -> Artifact | None:
         """The published artifact, or None."""

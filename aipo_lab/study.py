@@ -18,6 +18,7 @@ from aipo_lab.collect import (
     trial_rows,
     trial_samples,
 )
+from aipo_lab.evaluation_graph import JudgingPlace
 from aipo_lab.execution.executor import Executor, StageProgress
 from aipo_lab.execution.scheduler import GraphListener, GraphOutcome, Scheduler
 from aipo_lab.plan import StagePlan, SweepGraph, build_graph, plan_stages
@@ -51,11 +52,11 @@ class Study:
 
     @classmethod
     def open(cls, sweep: Sweep, store: Store, folder: SweepFolder, tracker: Tracker) -> Study:
-        """Check folder, store and base models, and save the resolved sweep, before any work starts."""
-        graph = build_graph(sweep)
+        """Check folder, store, base models and benchmarks, and save the resolved sweep, before any work starts."""
+        graph = build_graph(sweep, place=JudgingPlace(store.judge_calls, folder.judge_costs))
         folder.prepare()
         store.prepare()
-        folder.save_sweep(sweep, graph.base_models, store.root)
+        folder.save_sweep(sweep, graph.base_models, graph.resources, store.root)
         summary = folder.load_summary()
         if summary is None or summary.sweep_id != sweep_id(sweep):
             reused = {plan.stage: plan.stored for plan in plan_stages(graph, store)}
@@ -67,8 +68,8 @@ class Study:
     @classmethod
     def reopen(cls, folder: SweepFolder) -> Study:
         """The study of a folder, to look at its results; nothing can run in it."""
-        sweep, models, store_root = folder.load_sweep()
-        graph = build_graph(sweep, models)
+        sweep, models, resources, store_root = folder.load_sweep()
+        graph = build_graph(sweep, models, resources)
         summary = folder.load_summary() or SweepSummary(sweep_id(sweep), {})
         store = Store(store_root)
         return cls(sweep, store, folder, graph, Tracker(), summary, dict(summary.failures))

@@ -11,6 +11,7 @@ from typing import Any
 
 from pydantic import Field
 
+from aipo_lab.benchmarks.catalogue import OFFICIAL_BENCHMARKS
 from aipo_lab.benchmarks.embedded import EMBEDDED_METRICS
 from aipo_lab.config import StrictModel, apply_override, read_yaml, suggest, validate
 from aipo_lab.errors import UserError
@@ -100,6 +101,7 @@ def load_sweep(path: Path, profile: str | None = None, overrides: Sequence[tuple
     points = [point for entry in spec.space for point in _grid(entry)]
     trials = build_trials(base, points, f"sweep file {path}")
     _check_metric(rule, trials[0].recipe)
+    _pin_judge(base, trials[0].recipe)
     return Sweep(
         name=spec.name if profile in (None, spec.profile) else f"{spec.name}-{profile}",
         profile=str(base["profile"]),
@@ -117,6 +119,7 @@ def single_run(recipe_or_profile: str, overrides: Sequence[tuple[str, Any]] = ()
     for dotted, value in overrides:
         apply_override(values, dotted, value)
     recipe = build_recipe(values, source=f"recipe {recipe_or_profile}")
+    _pin_judge(values, recipe)
     name = f"{Path(recipe_or_profile).stem}-{recipe.objective.name}"
     trial = Trial(recipe.objective.name, {}, recipe)
     return Sweep(name, recipe.profile, "top_left", values, (trial,), source=recipe_or_profile)
@@ -197,10 +200,20 @@ def _check_space(spec: SweepSpec, overridden: Sequence[str], path: Path) -> None
 
 def _check_metric(rule: SelectionRule, recipe: Recipe) -> None:
     """Raise `UserError` if the rule's metric is none that the recipe's benchmarks report."""
-    valid = [f"{benchmark}/{name}" for benchmark in recipe.benchmarks.chosen() for name in EMBEDDED_METRICS]
+    reported: dict[str, tuple[str, ...]] = dict.fromkeys(recipe.benchmarks.embedded(), EMBEDDED_METRICS)
+    reported |= {name: OFFICIAL_BENCHMARKS[name].metrics for name in recipe.benchmarks.official()}
+    valid = [f"{benchmark}/{name}" for benchmark, names in reported.items() for name in names]
     metric = rule.metric
-    if metric is not None and metric not in valid and metric not in EMBEDDED_METRICS:
+    if metric is not None and metric not in valid and metric not in {name.split("/")[1] for name in valid}:
         raise UserError(f"select: no benchmark of this sweep reports {metric!r}; {suggest(metric, valid)}")
+
+
+def _pin_judge(values: dict[str, Any], recipe: Recipe) -> None:
+    """Write the judge's model into the values, which may come from the environment, so that it is saved with them."""
+    judge = recipe.benchmarks.judge
+    if judge is not None:
+        given = values["benchmarks"].get("judge") or {}
+        values["benchmarks"] = values["benchmarks"] | {"judge": {"model": judge.model, **given}}
 
 
 def _entry_problems(entry: Mapping[str, Any]) -> list[str]:

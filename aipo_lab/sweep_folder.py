@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import subprocess
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -13,10 +14,12 @@ from typing import Any
 
 import yaml
 
+from aipo_lab.benchmarks.resources import BenchmarkResources, judge_name
 from aipo_lab.config import parse_yaml
 from aipo_lab.errors import UserError
 from aipo_lab.jsonl import read_json, write_json, write_text_atomically
 from aipo_lab.model_sources import BaseModel
+from aipo_lab.recipe import Recipe
 from aipo_lab.store import make_writable_folder, package_versions
 from aipo_lab.sweep import Sweep, build_trials
 
@@ -47,6 +50,7 @@ class SweepFolder:
         self.figures = path / "figures"
         self.report = path / "report.html"
         self.tracking_database = path / "mlflow.db"
+        self.judge_costs = path / f".judge-costs-{os.getpid()}.json"
         self.lock = path / ".lock"
 
     def prepare(self) -> None:
@@ -58,7 +62,13 @@ class SweepFolder:
         summary = self.load_summary()
         return summary is not None and summary.sweep_id != sweep_id(sweep)
 
-    def save_sweep(self, sweep: Sweep, base_models: Mapping[str, BaseModel], store_root: Path) -> None:
+    def save_sweep(
+        self,
+        sweep: Sweep,
+        base_models: Mapping[str, BaseModel],
+        resources: BenchmarkResources,
+        store_root: Path,
+    ) -> None:
         """Write the resolved sweep with versions and commit, before any work starts."""
         values = {
             "name": sweep.name,
@@ -74,6 +84,8 @@ class SweepFolder:
                 }
                 for source, model in base_models.items()
             },
+            "benchmark_files": dict(resources.files),
+            "judges": dict(resources.judges),
             "versions": package_versions(),
             "commit": git_commit(),
             "saved_at": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -86,8 +98,8 @@ class SweepFolder:
             header + yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=110),
         )
 
-    def load_sweep(self) -> tuple[Sweep, dict[str, BaseModel], Path]:
-        """The saved sweep, its base models and the root of its store.
+    def load_sweep(self) -> tuple[Sweep, dict[str, BaseModel], BenchmarkResources, Path]:
+        """The saved sweep, its base models, its benchmarks' resources and the root of its store.
 
         Raises `UserError` if the folder holds no sweep.
         """
@@ -112,7 +124,8 @@ class SweepFolder:
             source: BaseModel(Path(model["folder"]) if model["folder"] else None, model["fingerprint"])
             for source, model in values["models"].items()
         }
-        return sweep, models, Path(values["store"])
+        resources = BenchmarkResources(values.get("benchmark_files", {}), values.get("judges", {}))
+        return sweep, models, resources, Path(values["store"])
 
     def load_summary(self) -> SweepSummary | None:
         """What earlier sessions left, or None."""
@@ -129,9 +142,16 @@ def _own_point(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def sweep_id(sweep: Sweep) -> str:
-    """A digest of what the sweep runs: equal ids mean equal trials."""
-    content = [sweep.name, [[trial.name, trial.recipe.resolved()] for trial in sweep.trials]]
+    """A digest of what the sweep runs: equal ids mean equal trials, however fast their judge is called."""
+    content = [sweep.name, [[trial.name, _what_runs(trial.recipe)] for trial in sweep.trials]]
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _what_runs(recipe: Recipe) -> dict[str, Any]:
+    values = recipe.resolved()
+    if recipe.benchmarks.judge is not None:
+        values["benchmarks"]["judge"] = judge_name(recipe.benchmarks.judge)
+    return values
 
 
 def choose_folder(sweep: Sweep, out: Path | None, runs: Path) -> SweepFolder:

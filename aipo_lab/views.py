@@ -15,10 +15,11 @@ from rich.console import Console
 from rich.table import Table
 
 from aipo_lab.benchmarks.metrics import BENCHMARK_METRICS
-from aipo_lab.display import SweepDisplay, TimeEstimate, format_duration, plan_table
+from aipo_lab.display import SweepDisplay, TimeEstimate, format_duration, plan_table, spent_text
 from aipo_lab.errors import UserError
 from aipo_lab.execution import make_executor
 from aipo_lab.plan import StagePlan, build_graph, estimate_duration_s, plan_stages, sweep_workers
+from aipo_lab.plan_judging import judging_costs, open_budget
 from aipo_lab.results import ResultRow
 from aipo_lab.store import Store
 from aipo_lab.study import Study
@@ -35,10 +36,13 @@ class RunOutcome:
     interrupted: bool = False
 
 
-def run_sweep(sweep: Sweep, folder: SweepFolder, store_root: Path, executor: str, program: str) -> RunOutcome:
+def run_sweep(
+    sweep: Sweep, folder: SweepFolder, store_root: Path, executor: str, program: str, max_cost_usd: float | None = None
+) -> RunOutcome:
     """Run a sweep with live progress; prints the final table and where everything is.
 
-    `program` is how to call this program, for the commands that are printed.
+    `program` is how to call this program, for the commands that are printed. `max_cost_usd` limits what judges may
+    cost in this session, over the recipe's `benchmarks.judge.max_cost_usd`.
     """
     from filelock import FileLock, Timeout
 
@@ -56,8 +60,9 @@ def run_sweep(sweep: Sweep, folder: SweepFolder, store_root: Path, executor: str
         console.print("another process runs this sweep too: stages are shared, and the other one logs to MLflow")
     plans, workers = study.plan(), sweep_workers(sweep)
     _announce(console, study, plans)
-    display = SweepDisplay(console, study.graph, plans, TimeEstimate(study.graph, store, workers))
-    previous = signal.signal(signal.SIGTERM, _raise_interrupt)
+    budget = open_budget(study.graph, folder.judge_costs, max_cost_usd)
+    display = SweepDisplay(console, study.graph, plans, TimeEstimate(study.graph, store, workers), budget)
+    previous = signal.signal(signal.SIGTERM, raise_interrupt)
     try:
         with display:
             rows = study.run(lambda: make_executor(executor, store, workers), display)
@@ -68,6 +73,9 @@ def run_sweep(sweep: Sweep, folder: SweepFolder, store_root: Path, executor: str
         return RunOutcome(study.failures, interrupted=True)
     finally:
         signal.signal(signal.SIGTERM, previous)
+        if budget is not None:
+            console.print(f"judges: {spent_text(budget)}", highlight=False)
+            budget.path.unlink()
     report = study.draw_report(rows)
     study.tracker.finish([folder.figures, report, folder.results], "failed" if study.failures else "complete")
     _conclude(console, study, rows, program)
@@ -76,7 +84,8 @@ def run_sweep(sweep: Sweep, folder: SweepFolder, store_root: Path, executor: str
     return RunOutcome(study.failures)
 
 
-def _raise_interrupt(*_: Any) -> NoReturn:
+def raise_interrupt(*_: Any) -> NoReturn:
+    """A signal handler: ends the work as Ctrl-C does."""
     raise KeyboardInterrupt
 
 
@@ -164,7 +173,12 @@ def show_plan(sweep: Sweep, store_root: Path) -> None:
     console.print(trials)
     console.print(plan_table(plans))
     saved = sum(plan.unshared - plan.distinct for plan in plans)
-    console.print(f"sharing saves {saved} stage runs; judge calls: 0, money: 0 (embedded benchmarks)")
+    console.print(f"sharing saves {saved} stage runs")
+    costs = judging_costs(graph, store)
+    for benchmark, cost in costs.items():
+        console.print(f"judging {benchmark}: {cost}", highlight=False, soft_wrap=True)
+    if not costs:
+        console.print("judge calls: 0, money: 0 (embedded benchmarks)")
     left_s = estimate_duration_s(graph, store, sweep_workers(sweep))
     console.print(
         "time: not known before stages of every kind have run once"
@@ -215,6 +229,16 @@ def show_assets() -> None:
         console.print(f"[bold]{asset.name}[/bold]  {asset.size_bytes / 1e6:.0f} MB, {asset.licence}", highlight=False)
         for name, text in (("what", asset.description), ("from", asset.source), ("here", here)):
             console.print(f"  {name}  {text}", highlight=False, soft_wrap=True)
+
+
+def browse(path: Path, port: int, open_browser: bool) -> None:
+    """Serve the answers of a sweep's or an evaluation's output folder until Ctrl-C."""
+    from aipo_lab.browsing.entries import evaluation_entries, sweep_entries
+    from aipo_lab.browsing.server import serve
+    from aipo_lab.evaluation import MANIFEST
+
+    entries = evaluation_entries(path) if (path / MANIFEST).is_file() else sweep_entries(path)
+    serve(entries, path.resolve().name, port, open_browser)
 
 
 def serve_ui(path: Path, port: int) -> NoReturn:

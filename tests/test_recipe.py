@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, get_args, get_origin
 
 import pytest
 from pydantic import BaseModel
@@ -29,18 +29,23 @@ def models_in(annotation: Any) -> list[type[BaseModel]]:
     return [model for part in get_args(annotation) for model in models_in(part)]
 
 
+def any_key(annotation: Any) -> str:
+    """A key of a mapping whose keys are the user's own."""
+    return "any." if get_origin(annotation) is dict else ""
+
+
 def fields(model: type[BaseModel], place: str = "") -> Iterator[tuple[str, Any]]:
     for name, field in model.model_fields.items():
         yield f"{place}{field.alias or name}", field
         for inner in models_in(field.annotation):
-            yield from fields(inner, f"{place}{name}.")
+            yield from fields(inner, f"{place}{name}.{any_key(field.annotation)}")
 
 
 def sections(model: type[BaseModel], place: str = "") -> Iterator[tuple[str, type[BaseModel]]]:
     yield place, model
     for name, field in model.model_fields.items():
         for inner in models_in(field.annotation):
-            yield from sections(inner, f"{place}{name}.")
+            yield from sections(inner, f"{place}{name}.{any_key(field.annotation)}")
 
 
 SECTIONS = dict(sections(Recipe))

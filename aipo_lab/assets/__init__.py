@@ -70,6 +70,12 @@ def find(name: str) -> Path:
     raise UserError(f"the asset {name!r} is not at {info.path}{damaged}; obtain it with: aipo-lab assets fetch {name}")
 
 
+def file_hashes(name: str) -> dict[str, str]:
+    """SHA-256 of every file of a fetched asset by name, as its manifest states them; empty for an absent asset."""
+    files = _manifest_files(assets_home() / _get(name).name)
+    return {file: str(entry["sha256"]) for file, entry in files.items()}
+
+
 def fetch(name: str, progress: Progress = lambda _: None) -> Path:
     """Obtain an asset unless it is present and whole; returns its folder.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol
 
 from aipo_lab.judging.calls import Judge
@@ -36,11 +37,36 @@ class Judged:
 
     `scores`: by metric name. `judgments`: rows of the benchmark's official judgment file. `unjudged`: what has no
     verdict, by question (or question and game or turn), with the reason; a benchmark with any is not complete.
+    `notes`: sentences that a reader of the scores has to know.
     """
 
     scores: Mapping[str, Estimate]
     judgments: Sequence[Mapping[str, Any]]
     unjudged: Mapping[str, str] = field(default_factory=dict)
+    notes: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a judge said of one game, turn or pair: its `name`, the verdict as the judge gives it, and its words."""
+
+    name: str
+    verdict: str
+    text: str
+
+
+@dataclass(frozen=True)
+class JudgedQuestion:
+    """One question's outcome, in the same form for all benchmarks.
+
+    `preference`: 1 win to 0 loss against the baseline, or None without one; `score`: the mean rating, or None where
+    answers are compared.
+    """
+
+    id: str
+    preference: float | None
+    score: float | None
+    verdicts: tuple[Verdict, ...]
 
 
 class OfficialBenchmark(Protocol):
@@ -56,3 +82,31 @@ class OfficialBenchmark(Protocol):
     ) -> Judged:
         """Judge the answers of `model` (its unique name), against `baseline`'s or the official baseline's if None."""
         ...
+
+    def baseline_answers(self) -> Sequence[Answer]:
+        """The official baseline's answers to the questions; none where answers are graded on their own."""
+        ...
+
+    def read_answers(self, path: Path) -> tuple[str, list[Answer]]:
+        """The model's name and its answers to the questions, from an official answer file.
+
+        Raises `UserError` for another kind of file, for one with several models, and for missing answers.
+        """
+        ...
+
+    def write_answers(self, folder: Path, model: str, answers: Sequence[Answer]) -> Path:
+        """Write the official answer file where the official tools look for it below `folder`; returns its path."""
+        ...
+
+    def write_judgments(self, folder: Path, model: str, judge: str, judged: Judged) -> Path:
+        """Write the official judgment file where the official tools look for it below `folder`; returns its path."""
+        ...
+
+    def by_question(self, judged: Judged) -> list[JudgedQuestion]:
+        """The outcome of each question with a judgment, in the order of the questions."""
+        ...
+
+
+def file_name(name: str) -> str:
+    """A model's or judge's name as a file name: hub ids and paths have slashes."""
+    return name.strip("/").replace("/", "--")

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 from aipo_lab.errors import UserError
 from aipo_lab.judging.calling import Caller
-from aipo_lab.judging.calls import JudgeRequest, Outcome, Unanswered
-from aipo_lab.judging.money import Budget, BudgetReached, Price, estimate_cost
+from aipo_lab.judging.calls import JudgeReply, JudgeRequest, Outcome, Unanswered
+from aipo_lab.judging.money import BudgetReached, Price, Purse, estimate_cost
 from aipo_lab.judging.replies import Fault, OutOfTime, Refusal
 from aipo_lab.judging.store import CallStore
 from aipo_lab.judging.stored import Settle
@@ -37,7 +37,7 @@ class Asking:
         settle: Settle,
         caller: Caller,
         store: CallStore,
-        budget: Budget,
+        budget: Purse,
         price: Price | None,
     ) -> None:
         self._pending = deque(calls.items())
@@ -96,6 +96,7 @@ class Asking:
         if not await self._reserve(most_usd):
             return None
         cost_usd: float | None = None
+        reply: JudgeReply | None = None
         try:
             reply = await self._caller.call(session, request, self._pause)
             cost_usd = self._price.reply_usd(reply) if self._price else None
@@ -103,7 +104,7 @@ class Asking:
         except (Fault, Refusal) as failed:
             return self._unanswered(failed)
         finally:
-            self._budget.settle(most_usd, cost_usd or 0.0)
+            self._budget.settle(most_usd, cost_usd or 0.0, answered=reply is not None)
         self._n_answered += 1
         self._n_failed_in_a_row = 0
         return reply
@@ -111,10 +112,9 @@ class Asking:
     async def _reserve(self, most_usd: float) -> bool:
         """Set a call's worst case aside, waiting for what running calls may give back; False if that is not enough."""
         while not self._stop.is_set():
-            idle = not self._budget.has_reservations  # looked up first: what ends in between makes room
             if self._budget.reserve(most_usd):
                 return True
-            if idle:
+            if not self._budget.has_reservations and not self._budget.could_pay(most_usd):
                 self._out_of_money = True
                 self._stop.set()
             await self._sleep(POLL_S)
@@ -147,8 +147,10 @@ class Asking:
 
     def _budget_reached(self) -> BudgetReached:
         left = estimate_cost((request for _, request in self._pending), self._price)
+        lost_usd = self._budget.lost_usd
+        lost = f" and ${lost_usd:,.4f} that calls of killed processes may have cost" if lost_usd else ""
         return BudgetReached(
-            f"the cost limit of ${self._budget.limit_usd:,.2f} is reached: ${self._budget.spent_usd:,.4f} spent; "
+            f"the cost limit of ${self._budget.limit_usd:,.2f} is reached: ${self._budget.spent_usd:,.4f} spent{lost}; "
             f"{self._n_answered} calls of this evaluation were answered and are stored, what is left: {left}. "
             "Run the same command again with a higher --max-cost: it goes on from here and pays nothing twice"
         )

@@ -11,7 +11,7 @@ from aipo_lab.judging.asking import Asking
 from aipo_lab.judging.calling import Caller
 from aipo_lab.judging.calls import JudgeRequest
 from aipo_lab.judging.endpoint import find_endpoint
-from aipo_lab.judging.money import Budget, find_price
+from aipo_lab.judging.money import Purse, find_price
 from aipo_lab.judging.settings import JudgeSettings
 from aipo_lab.judging.store import CallStore
 from aipo_lab.judging.stored import Settle, StoredJudge
@@ -23,7 +23,7 @@ class ApiJudge(StoredJudge):
     Raises `UserError` if key or address are missing, or for a cost limit without a known price.
     """
 
-    def __init__(self, settings: JudgeSettings, store: CallStore, budget: Budget) -> None:
+    def __init__(self, settings: JudgeSettings, store: CallStore, budget: Purse) -> None:
         super().__init__(settings.model, store)
         self._caller = Caller(settings, find_endpoint(settings))
         self._budget = budget

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from aipo_lab.chat import encode_prompt, user_message
+from aipo_lab.chat import encode_prompt
 from aipo_lab.judging.calls import JudgeReply, JudgeRequest, Unanswered
 from aipo_lab.judging.settings import JudgeSettings
 from aipo_lab.judging.store import CallStore
@@ -95,8 +95,6 @@ def _prompt(tokenizer: Any, request: JudgeRequest) -> list[int]:
     from jinja2 import TemplateError
 
     messages = [{"role": message.role, "content": message.content} for message in request.messages]
-    if tokenizer.chat_template is None:
-        return encode_prompt(tokenizer, user_message("\n\n".join(message["content"] for message in messages)))
     try:
         return encode_prompt(tokenizer, messages)
     except TemplateError:

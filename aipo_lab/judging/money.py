@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import date
 from functools import cache
 from pathlib import Path
+from typing import Protocol
 
 from pydantic import Field
 
@@ -106,6 +107,47 @@ def estimate_cost(requests: Iterable[JudgeRequest], price: Price | None) -> Cost
     return CostEstimate(len(calls), prompt_tokens, completion_tokens, usd)
 
 
+class Purse(Protocol):
+    """What calls are paid from: `Budget` for one process, `aipo_lab.judging.ledger.SharedBudget` for several."""
+
+    @property
+    def limit_usd(self) -> float | None:
+        """What may be spent; None: any amount."""
+        ...
+
+    @property
+    def spent_usd(self) -> float:
+        """What all settled calls cost."""
+        ...
+
+    @property
+    def lost_usd(self) -> float:
+        """The worst case of calls that will never be settled: counts against the limit."""
+        ...
+
+    @property
+    def n_calls(self) -> int:
+        """How many calls were answered."""
+        ...
+
+    @property
+    def has_reservations(self) -> bool:
+        """Whether calls are under way, whose unused share will become free."""
+        ...
+
+    def could_pay(self, most_usd: float) -> bool:
+        """Whether the limit has room for a call apart from those under way; once False, always False."""
+        ...
+
+    def reserve(self, most_usd: float) -> bool:
+        """Set money aside; False, and nothing set aside, if the limit could be passed."""
+        ...
+
+    def settle(self, reserved_usd: float, spent_usd: float, *, answered: bool = True) -> None:
+        """End a reservation: what was spent of it is gone, the rest is free again."""
+        ...
+
+
 class Budget:
     """Money that concurrent calls share: a call reserves its worst case before it starts and settles it afterwards.
 
@@ -113,29 +155,41 @@ class Budget:
     answer count as free, since a server reports no cost for them.
     """
 
+    lost_usd = 0.0
+    """Calls end with the process, and so does this object."""
+
     def __init__(self, limit_usd: float | None) -> None:
         self.limit_usd = limit_usd
         self.spent_usd = 0.0
+        self.n_calls = 0
         self._reserved_usd: list[float] = []
         self._lock = threading.Lock()
 
     @property
     def has_reservations(self) -> bool:
-        """Whether calls are under way, whose unused share will become free."""
+        """See `Purse.has_reservations`."""
         with self._lock:
             return bool(self._reserved_usd)
 
-    def reserve(self, most_usd: float) -> bool:
-        """Set money aside; False, and nothing set aside, if the limit could be passed."""
+    def could_pay(self, most_usd: float) -> bool:
+        """See `Purse.could_pay`."""
         with self._lock:
-            total_usd = self.spent_usd + math.fsum([*self._reserved_usd, most_usd])
-            if self.limit_usd is not None and total_usd > self.limit_usd:
+            return self._fits([most_usd])
+
+    def reserve(self, most_usd: float) -> bool:
+        """See `Purse.reserve`."""
+        with self._lock:
+            if not self._fits([*self._reserved_usd, most_usd]):
                 return False
             self._reserved_usd.append(most_usd)
             return True
 
-    def settle(self, reserved_usd: float, spent_usd: float) -> None:
-        """End a reservation: what was spent of it is gone, the rest is free again."""
+    def settle(self, reserved_usd: float, spent_usd: float, *, answered: bool = True) -> None:
+        """See `Purse.settle`."""
         with self._lock:
             self._reserved_usd.remove(reserved_usd)
             self.spent_usd += spent_usd
+            self.n_calls += answered
+
+    def _fits(self, reserved_usd: list[float]) -> bool:
+        return self.limit_usd is None or self.spent_usd + math.fsum(reserved_usd) <= self.limit_usd

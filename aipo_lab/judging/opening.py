@@ -7,14 +7,14 @@ from pathlib import Path
 from aipo_lab.judging.calls import Judge
 from aipo_lab.judging.client import ApiJudge
 from aipo_lab.judging.local import LocalJudge
-from aipo_lab.judging.money import Budget
+from aipo_lab.judging.money import Budget, Purse
 from aipo_lab.judging.settings import JudgeSettings
 from aipo_lab.judging.store import CallStore
 from aipo_lab.store import make_writable_folder
 
 
 def open_judge(
-    settings: JudgeSettings, store_folder: Path, *, budget: Budget | None = None, device: str = "cpu"
+    settings: JudgeSettings, store_folder: Path, *, budget: Purse | None = None, device: str = "cpu"
 ) -> Judge:
     """The judge that `settings` describe, with its replies kept in `store_folder` (which all judges may share).
 

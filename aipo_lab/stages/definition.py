@@ -11,13 +11,44 @@ from typing import Any, Generic, TypeVar
 from pydantic import Field
 
 from aipo_lab.config import StrictModel
+from aipo_lab.judging.calls import Judge
+from aipo_lab.judging.settings import JudgeSettings
 from aipo_lab.progress import Progress
 from aipo_lab.store import Artifact, ArtifactRequest, Store, parts_folder
 from aipo_lab.training.config import ParallelSettings
 
-STAGE_NAMES = ("base", "instruct", "respond", "rank", "pair", "reference", "train", "answer", "judge")
+STAGE_NAMES = (
+    "base",
+    "instruct",
+    "respond",
+    "rank",
+    "pair",
+    "reference",
+    "train",
+    "answer",
+    "answer_official",
+    "given_answers",
+    "judge",
+    "judge_official",
+)
 
 Config = TypeVar("Config", bound=StrictModel)
+
+
+class JudgingRuntime(StrictModel):
+    """How official benchmarks are judged: the judge in full, where its replies are kept and what it may spend."""
+
+    settings: JudgeSettings = Field(description="the judge")
+    calls: str = Field(description="folder of the stored replies")
+    ledger: str | None = Field(None, description="file of the money this command spends (none: not counted)")
+
+    def open(self, device: str) -> Judge:
+        """The judge; see `open_judge` for errors."""
+        from aipo_lab.judging.ledger import SharedBudget
+        from aipo_lab.judging.opening import open_judge
+
+        budget = SharedBudget.open(Path(self.ledger)) if self.ledger else None
+        return open_judge(self.settings, Path(self.calls), budget=budget, device=device)
 
 
 class Runtime(StrictModel):
@@ -30,6 +61,8 @@ class Runtime(StrictModel):
         default_factory=ParallelSettings, description="how a training is spread over processes"
     )
     model_folder: str | None = Field(None, description="where the base model's folder is on this machine")
+    answer_file: str | None = Field(None, description="the official answer file that given answers are read from")
+    judging: JudgingRuntime | None = Field(None, description="how official benchmarks are judged")
 
 
 @dataclass(frozen=True)

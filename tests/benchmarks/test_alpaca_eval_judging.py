@@ -159,7 +159,7 @@ def test_the_published_replies_give_the_published_preferences(model: str) -> Non
 
     benchmark = AlpacaEval.load()
     judge = Scripted(replay)
-    judged = benchmark.judge(model, benchmark.read_answers(outputs_of(model)), None, judge, quiet)
+    judged = benchmark.judge(model, benchmark.read_answers(outputs_of(model))[1], None, judge, quiet)
     ours = np.array([row["preference"] for row in judged.judgments])
     assert np.abs(ours - [row["preference"] for row in rows]).max() < 1e-9
     shared = ("instruction", "output_1", "generator_1", "dataset", "output_2", "generator_2", "annotator")
@@ -194,7 +194,7 @@ def test_requests_are_the_messages_that_the_package_makes_of_its_prompts() -> No
     expected = {tuple((m["role"], m["content"]) for m in utils.prompt_to_chatml(p.strip())) for p in prompts}
 
     benchmark, judge = AlpacaEval.load(), Scripted(prefers_longer)
-    judged_by(judge, benchmark, benchmark.read_answers(outputs_of("alpaca-7b")))
+    judged_by(judge, benchmark, benchmark.read_answers(outputs_of("alpaca-7b"))[1])
     assert {tuple((m.role, m.content) for m in request.messages) for request in judge.asked} == expected
     assert len(expected) == len(judge.asked) > 800
 
@@ -346,9 +346,8 @@ def test_a_model_may_not_be_named_as_the_baseline(name: str, own_baseline: bool)
 def test_an_outputs_file_that_lacks_questions_is_refused_and_a_written_one_is_read(tmp_path: Path) -> None:
     benchmark = AlpacaEval.load(10)
     answers = answers_to(benchmark, lambda n: f"answer {n}")
-    path = tmp_path / "model_outputs.json"
-    benchmark.write_outputs(path, "ours", answers)
-    assert benchmark.read_answers(path) == answers
+    path = benchmark.write_answers(tmp_path, "ours", answers)
+    assert benchmark.read_answers(path) == ("ours", answers)
     assert read_outputs(path).generator == "ours"
     with pytest.raises(UserError, match="lacks 3 of AlpacaEval 2's 13 questions"):
         AlpacaEval.load(13).read_answers(path)

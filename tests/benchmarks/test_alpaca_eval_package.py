@@ -45,7 +45,7 @@ class Judge:
 
 annotations, outputs = Path(sys.argv[1]), Path(sys.argv[2])
 benchmark = AlpacaEval.load(30)
-judged = benchmark.judge("alpaca-7b", benchmark.read_answers(outputs), None, Judge(), lambda *_: None)
+judged = benchmark.judge("alpaca-7b", benchmark.read_answers(outputs)[1], None, Judge(), lambda *_: None)
 scored = score_alpaca_eval(annotations, outputs)
 
 import sklearn

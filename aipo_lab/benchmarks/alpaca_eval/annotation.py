@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from aipo_lab.benchmarks.alpaca_eval.package import contained, package_module
+from aipo_lab.benchmarks.official import file_name
 from aipo_lab.judging.calls import Judge, JudgeReply, JudgeRequest, Message, Outcome
 from aipo_lab.progress import Progress
 
@@ -15,6 +16,11 @@ ANNOTATOR = "weighted_alpaca_eval_gpt4_turbo"
 OFFICIAL_JUDGE = "gpt-4-1106-preview"
 RESULTS = ("preference", "preference_version", "preference_raw_completion")
 """What the package adds to a pair and annotations keep; its date, time and price would differ from run to run."""
+
+
+def annotator_name(judge: str) -> str:
+    """The annotator's name with this judge; only the official judge's ratings bear the official name."""
+    return ANNOTATOR if judge == OFFICIAL_JUDGE else f"weighted_alpaca_eval_{file_name(judge)}"
 
 
 def annotate(
@@ -25,8 +31,7 @@ def annotate(
     Pairs have the official keys `instruction`, `output_1`, `output_2` and others that are kept. Equal outputs are
     a draw (1.5) without a call. A reply without a verdict is discarded, so that the next run asks again.
     """
-    name = ANNOTATOR if judge.name == OFFICIAL_JUDGE else f"weighted_alpaca_eval_{judge.name}"
-    annotations = [{**pair, "annotator": name, "preference": 1.5} for pair in pairs]
+    annotations = [{**pair, "annotator": annotator_name(judge.name), "preference": 1.5} for pair in pairs]
     differing = [n for n, pair in enumerate(pairs) if pair["output_1"] != pair["output_2"]]
     if not differing:
         return annotations, {}

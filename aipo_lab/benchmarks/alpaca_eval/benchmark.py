@@ -12,11 +12,11 @@ import numpy as np
 
 from aipo_lab.assets import find
 from aipo_lab.assets.alpaca_eval import ALPACA_EVAL, DF_GAMED, REFERENCE_OUTPUTS
-from aipo_lab.benchmarks.alpaca_eval.annotation import annotate
-from aipo_lab.benchmarks.alpaca_eval.formats import quoted, read_outputs, write_outputs
+from aipo_lab.benchmarks.alpaca_eval.annotation import annotate, annotator_name
+from aipo_lab.benchmarks.alpaca_eval.formats import quoted, read_outputs, write_annotations, write_outputs
 from aipo_lab.benchmarks.alpaca_eval.metrics import Difficulty, mean_length, win_rates
 from aipo_lab.benchmarks.alpaca_eval.results import AlpacaEvalJudged
-from aipo_lab.benchmarks.official import Answer, Question
+from aipo_lab.benchmarks.official import Answer, Judged, JudgedQuestion, Question, Verdict
 from aipo_lab.errors import UserError
 from aipo_lab.jsonl import read_json
 from aipo_lab.judging.calls import Judge
@@ -101,21 +101,40 @@ class AlpacaEval:
         ]
         return self._judged(model, ours, *annotate(pairs, judge, progress))
 
-    def read_answers(self, path: Path) -> list[Answer]:
-        """The answers of an official outputs file. Raises `UserError` when it lacks questions or is no such file."""
-        outputs = read_outputs(path).by_instruction
-        missing = [question.turns[0] for question in self.questions if question.turns[0] not in outputs]
+    def baseline_answers(self) -> Sequence[Answer]:
+        """GPT-4 Turbo's answers."""
+        return [Answer(str(place), (self._files.reference[place]["output"],)) for place in self._places]
+
+    def read_answers(self, path: Path) -> tuple[str, list[Answer]]:
+        """See `OfficialBenchmark`; a file that names no model gets its folder's name."""
+        outputs = read_outputs(path)
+        missing = [q.turns[0] for q in self.questions if q.turns[0] not in outputs.by_instruction]
         if missing:
             raise UserError(
                 f"{path} lacks {len(missing)} of AlpacaEval 2's {len(self._places)} questions: {quoted(missing)}; "
                 "answer them too, or limit the benchmark"
             )
-        return [Answer(question.id, (outputs[question.turns[0]],)) for question in self.questions]
+        answers = [Answer(question.id, (outputs.by_instruction[question.turns[0]],)) for question in self.questions]
+        return outputs.generator or path.resolve().parent.name, answers
 
-    def write_outputs(self, path: Path, model: str, answers: Sequence[Answer]) -> None:
-        """Write answers to all questions in the official format (`model_outputs.json`)."""
+    def write_answers(self, folder: Path, model: str, answers: Sequence[Answer]) -> Path:
+        """Write `model_outputs.json`."""
         texts = zip(self.questions, self._texts(answers, model), strict=True)
+        path = folder / "model_outputs.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
         write_outputs(path, model, ((question.category, question.turns[0], text) for question, text in texts))
+        return path
+
+    def write_judgments(self, folder: Path, model: str, judge: str, judged: Judged) -> Path:  # noqa: ARG002
+        """Write `<annotator>/annotations.json`."""
+        path = folder / annotator_name(judge) / "annotations.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_annotations(path, judged.judgments)
+        return path
+
+    def by_question(self, judged: Judged) -> list[JudgedQuestion]:
+        """The judge's probability that the model's answer is better, and the token it said."""
+        return [_judged_question(str(place), row) for place, row in zip(self._places, judged.judgments, strict=True)]
 
     def _judged(
         self, model: str, outputs: Sequence[str], annotations: list[dict[str, Any]], unjudged: Mapping[int, str]
@@ -147,3 +166,11 @@ class AlpacaEval:
             )
         by_id = {answer.question_id: answer.turns[0] for answer in answers}
         return [by_id[id_] for id_ in wanted]
+
+
+def _judged_question(id_: str, row: Mapping[str, Any]) -> JudgedQuestion:
+    preference = None if row["preference"] is None else float(row["preference"]) - 1
+    completion = row.get("preference_raw_completion")
+    said = completion.get("text", "") if isinstance(completion, Mapping) else str(completion or "")
+    shown = "none" if preference is None else f"{preference:.3f}"
+    return JudgedQuestion(id_, preference, None, (Verdict("annotation", shown, said),))

@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from aipo_lab.assets import find
 from aipo_lab.assets.arena_hard import ARENA_HARD, BASELINE_ANSWERS, CL100K_BASE, FILES, JUDGE_CONFIG, QUESTIONS
-from aipo_lab.benchmarks.arena_hard.formats import ModelAnswers, judgment_row, read_answers, read_questions
+from aipo_lab.benchmarks.arena_hard.formats import (
+    ModelAnswers,
+    judgment_row,
+    read_answers,
+    read_questions,
+    write_answers,
+    write_judgments,
+)
 from aipo_lab.benchmarks.arena_hard.games import play
 from aipo_lab.benchmarks.arena_hard.prompts import JudgePrompts
 from aipo_lab.benchmarks.arena_hard.scores import scores, tally
 from aipo_lab.benchmarks.arena_hard.shapes import BASELINE_V01, CATEGORY_V01, Judgment
 from aipo_lab.benchmarks.arena_hard.tokens import CountTokens, count_tokens, token_lengths
-from aipo_lab.benchmarks.arena_hard.verdicts import V01
-from aipo_lab.benchmarks.official import Answer, Judged, Question
+from aipo_lab.benchmarks.arena_hard.verdicts import V01, judged_game
+from aipo_lab.benchmarks.official import Answer, Judged, JudgedQuestion, Question, Verdict, file_name
 from aipo_lab.errors import UserError
 from aipo_lab.hashing import sha256_of
 from aipo_lab.judging.calls import Judge, JudgeRequest
@@ -81,6 +89,38 @@ class ArenaHard:
             unjudged=counted.unjudged,
         )
 
+    def baseline_answers(self) -> Sequence[Answer]:
+        """gpt-4-0314's answers."""
+        return [Answer(question.id, (self.baseline.texts[question.id],)) for question in self.questions]
+
+    def read_answers(self, path: Path) -> tuple[str, list[Answer]]:
+        """See `OfficialBenchmark`."""
+        models = read_answers(path)
+        if len(models) > 1:
+            raise UserError(f"{path} mixes answers of several models: {', '.join(models)}; give each a file of its own")
+        ((model, found),) = models.items()
+        ours = self._answers(f"the answers in {path}", [Answer(id_, (text,)) for id_, text in found.texts.items()])
+        return model, [Answer(id_, (text,)) for id_, text in ours.texts.items()]
+
+    def write_answers(self, folder: Path, model: str, answers: Sequence[Answer]) -> Path:
+        """Write `model_answer/<model>.jsonl`."""
+        ours = self._answers(f"the answers of {model}", answers)
+        path = folder / "model_answer" / f"{file_name(model)}.jsonl"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_answers(path, model, ModelAnswers(ours.texts, token_lengths(ours, self.count_tokens)))
+        return path
+
+    def write_judgments(self, folder: Path, model: str, judge: str, judged: Judged) -> Path:
+        """Write `model_judgment/<judge>/<model>.jsonl`."""
+        path = folder / "model_judgment" / file_name(judge) / f"{file_name(model)}.jsonl"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_judgments(path, judged.judgments)
+        return path
+
+    def by_question(self, judged: Judged) -> list[JudgedQuestion]:
+        """Both games of each question; the preference is the share of battles won, strong verdicts counting thrice."""
+        return [_judged_question(row) for row in judged.judgments]
+
     def _requests(self, question: Question, ours: ModelAnswers, theirs: ModelAnswers) -> list[JudgeRequest]:
         """Game 1: A is the baseline; game 2: A is the model."""
         text, our_text, their_text = question.turns[0], ours.texts[question.id], theirs.texts[question.id]
@@ -96,6 +136,18 @@ class ArenaHard:
                 f"({', '.join(missing[:3])}{', …' if len(missing) > 3 else ''}); answer these and judge again"
             )
         return ModelAnswers({question.id: texts[question.id] for question in self.questions})
+
+
+def _judged_question(row: Mapping[str, Any]) -> JudgedQuestion:
+    game_1, game_2 = (judged_game(game["judgment"], game["score"], V01) for game in row["games"])
+    judgment = Judgment(row["question_id"], row["model"], row["judge"], BASELINE_V01, CATEGORY_V01, (game_1, game_2))
+    counted = tally([judgment], V01)
+    preference = float(counted.points[0] / counted.battles[0]) if counted.question_ids else None
+    verdicts = (
+        Verdict(f"game {number} (A = {first})", game.label or f"none: {game.failure}", game.text.strip())
+        for number, (first, game) in enumerate((("baseline", game_1), ("model", game_2)), start=1)
+    )
+    return JudgedQuestion(judgment.question_id, preference, None, tuple(verdicts))
 
 
 def _official_files() -> Path:

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
+from typing import Any
 
 from aipo_lab import assets
 from aipo_lab.assets.mt_bench import FILES, MT_BENCH
-from aipo_lab.benchmarks.mt_bench.answers import check_answers
+from aipo_lab.benchmarks.mt_bench.answers import answer_rows, check_answers, read_answers
 from aipo_lab.benchmarks.mt_bench.judgments import judgment_row
 from aipo_lab.benchmarks.mt_bench.prompts import Grading, GradingCall, reference_model
 from aipo_lab.benchmarks.mt_bench.questions import TURNS, read_questions, spread_over_categories, turn_label
 from aipo_lab.benchmarks.mt_bench.rating import NO_RATING, Unrated, rating_of
 from aipo_lab.benchmarks.mt_bench.scores import mt_bench_scores
-from aipo_lab.benchmarks.official import Answer, Judged, Question
+from aipo_lab.benchmarks.official import Answer, Judged, JudgedQuestion, Question, Verdict, file_name
 from aipo_lab.errors import UserError
 from aipo_lab.hashing import sha256_of
+from aipo_lab.jsonl import write_jsonl
 from aipo_lab.judging.calls import Judge, JudgeReply, Outcome
 from aipo_lab.progress import Progress
 
@@ -59,6 +62,46 @@ class MtBench:
             for turn in TURNS
         ]
         return _judged(model, judge, calls, judge.ask([call.request for call in calls], progress))
+
+    def baseline_answers(self) -> Sequence[Answer]:
+        """None: answers are graded one by one."""
+        return ()
+
+    def read_answers(self, path: Path) -> tuple[str, list[Answer]]:
+        """See `OfficialBenchmark`."""
+        model, answers = read_answers(path)
+        by_id = check_answers(model, answers, self.questions)
+        return model, [by_id[question.id] for question in self.questions]
+
+    def write_answers(self, folder: Path, model: str, answers: Sequence[Answer]) -> Path:
+        """Write `model_answer/<model>.jsonl`."""
+        path = folder / "model_answer" / f"{file_name(model)}.jsonl"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_jsonl(path, answer_rows(model, answers))
+        return path
+
+    def write_judgments(self, folder: Path, model: str, judge: str, judged: Judged) -> Path:  # noqa: ARG002
+        """Write `model_judgment/<judge>_single.jsonl`."""
+        path = folder / "model_judgment" / f"{file_name(judge)}_single.jsonl"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_jsonl(path, judged.judgments)
+        return path
+
+    def by_question(self, judged: Judged) -> list[JudgedQuestion]:
+        """Both turns of each question; the score is the mean of their ratings."""
+        rows: dict[str, list[Mapping[str, Any]]] = {}
+        for row in judged.judgments:
+            rows.setdefault(str(row["question_id"]), []).append(row)
+        return [_judged_question(question.id, rows[question.id]) for question in self.questions if question.id in rows]
+
+
+def _judged_question(id_: str, rows: Sequence[Mapping[str, Any]]) -> JudgedQuestion:
+    ratings = [row["score"] for row in rows if row["score"] != NO_RATING]
+    verdicts = (
+        Verdict(f"turn {row['turn']}", "none" if row["score"] == NO_RATING else f"{row['score']:g}", row["judgment"])
+        for row in rows
+    )
+    return JudgedQuestion(id_, None, fmean(ratings) if ratings else None, tuple(verdicts))
 
 
 def _official_files(folder: Path) -> Path:

@@ -1,0 +1,48 @@
+"""The answers of one model to an official benchmark as artifacts hold them: `answers.jsonl`, one row per question.
+
+A row: `id`, `category`, `turns` [{`prompt`, `text`, `tokens`, `finish_reason`}]; the last two are null for answers that
+were read from a file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from aipo_lab.benchmarks.official import Answer, Question
+from aipo_lab.jsonl import read_jsonl, write_jsonl
+
+FILE = "answers.jsonl"
+
+
+@dataclass(frozen=True)
+class Turn:
+    """The model's words in one turn, their length in its own tokens, and why it stopped (`stop` or `length`)."""
+
+    text: str
+    tokens: int | None = None
+    finish_reason: str | None = None
+
+
+def write_turns(folder: Path, questions: Sequence[Question], turns: Sequence[Sequence[Turn]]) -> None:
+    """Write the turns of each question."""
+    write_jsonl(folder / FILE, [_row(question, said) for question, said in zip(questions, turns, strict=True)])
+
+
+def _row(question: Question, said: Sequence[Turn]) -> dict[str, Any]:
+    rows = [{"prompt": prompt, **vars(turn)} for prompt, turn in zip(question.turns, said, strict=True)]
+    return {"id": question.id, "category": question.category, "turns": rows}
+
+
+def read_answers(folder: Path) -> list[Answer]:
+    """The answers of an artifact's folder."""
+    return [
+        Answer(
+            row["id"],
+            tuple(turn["text"] for turn in row["turns"]),
+            truncated=row["turns"][-1]["finish_reason"] == "length",
+        )
+        for row in read_jsonl(folder / FILE)
+    ]

@@ -1,0 +1,54 @@
+"""What official benchmarks need on this machine, found before anything runs: data files and the judge."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from aipo_lab.benchmarks.catalogue import files_fingerprint
+from aipo_lab.benchmarks.config import BenchmarksConfig
+from aipo_lab.errors import UserError
+from aipo_lab.judging.settings import JudgeSettings
+
+
+@dataclass(frozen=True)
+class BenchmarkResources:
+    """`files`: a hash of the data files by benchmark; `judges`: `JudgeSettings.identity` by `judge_name`."""
+
+    files: Mapping[str, str] = field(default_factory=dict)
+    judges: Mapping[str, dict[str, Any]] = field(default_factory=dict)
+
+    def identity(self, judge: JudgeSettings) -> dict[str, Any]:
+        """What determines the replies of `judge`."""
+        return self.judges[judge_name(judge)]
+
+
+def judge_name(judge: JudgeSettings) -> str:
+    """The judge's settings as text."""
+    return json.dumps([judge.engine, judge.model, judge.label, judge.dtype])
+
+
+def find_resources(configs: Iterable[BenchmarksConfig]) -> BenchmarkResources:
+    """The resources of all official benchmarks in `configs`.
+
+    Raises one `UserError` naming every missing data file, with the command that obtains it, and a missing judge.
+    """
+    files: dict[str, str] = {}
+    judges: dict[str, dict[str, Any]] = {}
+    problems: dict[str, None] = {}
+    for config in configs:
+        for name in config.official().keys() - files.keys():
+            try:
+                files[name] = files_fingerprint(name)
+            except UserError as error:
+                problems[str(error)] = None
+        if config.official() and config.judge is not None and judge_name(config.judge) not in judges:
+            try:
+                judges[judge_name(config.judge)] = config.judge.identity()
+            except UserError as error:
+                problems[f"benchmarks.judge: {error}"] = None
+    if problems:
+        raise UserError("\n".join(problems))
+    return BenchmarkResources(files, judges)

@@ -1,0 +1,75 @@
+"""Stage `judge_official`: an official benchmark's scores of a model's answers, by a judge.
+
+Output `scores.json`: metric -> {`value`, `se`, `n`}; `judgments.jsonl`: one row per question (`JudgedQuestion`); the
+official judgment file below `official/`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+from pydantic import Field
+
+from aipo_lab.benchmarks.answers import read_answers
+from aipo_lab.benchmarks.catalogue import OFFICIAL_BENCHMARKS, load_official
+from aipo_lab.benchmarks.official import Judged
+from aipo_lab.errors import StageFailed
+from aipo_lab.jsonl import write_jsonl
+from aipo_lab.length_control import Estimate
+from aipo_lab.stages.answer_official import OfficialQuestions
+from aipo_lab.stages.definition import StageContext, stage
+from aipo_lab.stages.judge import write_scores
+
+
+class JudgeOfficialConfig(OfficialQuestions):
+    """All that determines the scores besides the answers."""
+
+    judge: dict[str, Any] = Field(description="what determines the judge's replies (`JudgeSettings.identity`)")
+    unjudged_share: float = Field(description="largest share of verdicts that may be missing")
+
+
+@stage("judge_official", version=1, config=JudgeOfficialConfig)
+def judge_official(context: StageContext[JudgeOfficialConfig]) -> Mapping[str, Any]:
+    """Write the scores; `unjudged` among them is the percentage of verdicts that are missing.
+
+    Raises `StageFailed` when more are missing than `unjudged_share` allows; they are asked for again when the stage
+    runs again, and nothing else is.
+    """
+    config = context.config
+    assert context.runtime.judging is not None
+    benchmark = load_official(config.benchmark, config.limit)
+    judge = context.runtime.judging.open(context.runtime.device)
+    answers = context.inputs["answers"]
+    baseline = context.inputs.get("baseline")
+    judged = benchmark.judge(
+        answers.summary["model"],
+        read_answers(answers.path),
+        None if baseline is None else read_answers(baseline.path),
+        judge,
+        context.progress,
+    )
+    n_verdicts = len(benchmark.questions) * OFFICIAL_BENCHMARKS[config.benchmark].verdicts_per_question
+    _require_verdicts(judged, n_verdicts, config)
+    unjudged = Estimate(100 * len(judged.unjudged) / n_verdicts, None, n_verdicts)
+    write_scores(context.folder, config.benchmark, {**judged.scores, "unjudged": unjudged})
+    write_jsonl(context.folder / "judgments.jsonl", map(asdict, benchmark.by_question(judged)))
+    benchmark.write_judgments(context.folder / "official", answers.summary["model"], judge.name, judged)
+    return {
+        "answers": len(benchmark.questions),
+        "judge": judge.name,
+        "unjudged": dict(judged.unjudged),
+        "notes": list(judged.notes),
+    }
+
+
+def _require_verdicts(judged: Judged, n_verdicts: int, config: JudgeOfficialConfig) -> None:
+    n_missing = len(judged.unjudged)
+    if n_missing > config.unjudged_share * n_verdicts or n_missing == n_verdicts:
+        where, reason = next(iter(judged.unjudged.items()))
+        raise StageFailed(
+            f"{n_missing} of {n_verdicts} verdicts of {config.benchmark} are missing, and benchmarks.unjudged_share = "
+            f"{config.unjudged_share:g} allows less; the first: {where} ({reason}). Run the same command again: only "
+            "what is missing is asked for"
+        )
