@@ -7,7 +7,6 @@ into place but not flushed one by one: what a power cut damages is reported, cou
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import logging
@@ -155,6 +154,5 @@ def _write(path: str, value: Mapping[str, Any]) -> None:
 
 
 def _write_bytes(path: str, content: bytes) -> None:
-    with open(path, "wb", buffering=0) as stream:  # noqa: PTH123 - as above; a buffer costs a third more
-        if stream.write(content) < len(content):
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    with open(path, "wb") as stream:  # noqa: PTH123 - as above
+        stream.write(content)
