@@ -241,7 +241,7 @@ def format_duration(seconds: float) -> str:
 def plan_table(plans: Sequence[StagePlan]) -> Table:
     """The plan as a table, one row per stage."""
     table = Table(title="Stage runs", title_justify="left")
-    table.add_column("stage")
+    table.add_column("stage", no_wrap=True)
     columns = ("without sharing", "needed", "of them shared", "already stored", "to run", "tokens at most")
     for name in columns:
         table.add_column(name, justify="right")

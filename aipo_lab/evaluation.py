@@ -158,7 +158,8 @@ def finished_scores(evaluation: Evaluation, store: Store) -> list[ModelScores]:
 def merged(model: str, benchmarks: Sequence[ModelScores]) -> ModelScores:
     """All benchmarks' scores of one model as one entry."""
     scores = {name: estimate for one in benchmarks for name, estimate in one.scores.items()}
-    return ModelScores(model, scores, [f"{one.model}: {note}" for one in benchmarks for note in one.notes])
+    notes = [f"{next(iter(one.scores)).split('/')[0]}: {note}" for one in benchmarks for note in one.notes]
+    return ModelScores(model, scores, notes)
 
 
 def write_evaluation(evaluation: Evaluation, store: Store, out: Path) -> None:

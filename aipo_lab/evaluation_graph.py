@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from aipo_lab.benchmarks.resources import BenchmarkResources
 from aipo_lab.generation.sharded import EngineConfig
 from aipo_lab.seeds import derive_seed
 from aipo_lab.stages.definition import JudgingRuntime, Runtime, StageNode, get_stage
-from aipo_lab.store import ArtifactRequest
+from aipo_lab.store import ArtifactRequest, Store
 
 SAMPLING_KEYS = ("temperature", "top_p", "top_k", "max_new_tokens")
 
@@ -79,6 +79,18 @@ class EvaluationGraph:
 
     def _questions(self, name: str, settings: OfficialBenchmarkSettings) -> dict[str, Any]:
         return {"benchmark": name, "limit": settings.limit, "files": self.resources.files[name]}
+
+
+def check_judges(nodes: Iterable[StageNode], store: Store) -> None:
+    """Raise `UserError`, before anything is computed, if a judge left to be asked has no key, address or price."""
+    judging = {
+        node.runtime.judging.settings.model_dump_json(): node.runtime
+        for node in nodes
+        if node.runtime.judging is not None and not store.contains(node.stage, node.key)
+    }
+    for runtime in judging.values():
+        assert runtime.judging is not None
+        runtime.judging.open(runtime.device)
 
 
 def make_node(stage: str, config: Mapping[str, Any], inputs: Mapping[str, StageNode], runtime: Runtime) -> StageNode:

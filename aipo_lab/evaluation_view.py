@@ -23,7 +23,7 @@ from aipo_lab.evaluation import (
     plan_evaluation,
     write_evaluation,
 )
-from aipo_lab.evaluation_graph import JudgingPlace
+from aipo_lab.evaluation_graph import JudgingPlace, check_judges
 from aipo_lab.execution import make_executor
 from aipo_lab.execution.executor import StageProgress
 from aipo_lab.execution.inline import worker_count
@@ -51,13 +51,13 @@ def run_evaluation(
     limit_usd = max_cost_usd if max_cost_usd is not None or judge is None else judge.max_cost_usd
     budget = SharedBudget.create(ledger, limit_usd)
     try:
+        check_judges(evaluation.nodes(), store)
         outcome = _run(config, evaluation, store, console, budget)
     except KeyboardInterrupt:
         again = shlex.join(["aipo-lab", *sys.argv[1:]])
         console.print(f"\nstopped; nothing finished is lost. Resume with:\n  {again}", highlight=False, soft_wrap=True)
         return RunOutcome(interrupted=True)
     finally:
-        console.print(f"judges: {spent_text(budget)}", highlight=False)
         ledger.unlink()
     write_evaluation(evaluation, store, folder)
     scores = finished_scores(evaluation, store)
@@ -78,6 +78,7 @@ def _run(
         with _Display(console, evaluation, store, budget) as display:
             return Scheduler(store, executor, display).run(evaluation.nodes())
     finally:
+        console.print(f"judges: {spent_text(budget)}", highlight=False)
         executor.shutdown()
         signal.signal(signal.SIGTERM, previous)
 

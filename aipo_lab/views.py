@@ -14,9 +14,10 @@ from typing import Any, NoReturn
 from rich.console import Console
 from rich.table import Table
 
-from aipo_lab.benchmarks.metrics import BENCHMARK_METRICS
+from aipo_lab.benchmarks.metrics import BENCHMARK_METRICS, BenchmarkMetrics
 from aipo_lab.display import SweepDisplay, TimeEstimate, format_duration, plan_table, spent_text
 from aipo_lab.errors import UserError
+from aipo_lab.evaluation_graph import check_judges
 from aipo_lab.execution import make_executor
 from aipo_lab.plan import StagePlan, build_graph, estimate_duration_s, plan_stages, sweep_workers
 from aipo_lab.plan_judging import judging_costs, open_budget
@@ -61,6 +62,11 @@ def run_sweep(
     plans, workers = study.plan(), sweep_workers(sweep)
     _announce(console, study, plans)
     budget = open_budget(study.graph, folder.judge_costs, max_cost_usd)
+    try:
+        check_judges(study.graph.nodes.values(), store)
+    except UserError:
+        folder.judge_costs.unlink(missing_ok=True)
+        raise
     display = SweepDisplay(console, study.graph, plans, TimeEstimate(study.graph, store, workers), budget)
     previous = signal.signal(signal.SIGTERM, raise_interrupt)
     try:
@@ -77,7 +83,8 @@ def run_sweep(
             console.print(f"judges: {spent_text(budget)}", highlight=False)
             budget.path.unlink()
     report = study.draw_report(rows)
-    study.tracker.finish([folder.figures, report, folder.results], "failed" if study.failures else "complete")
+    made = [path for path in (folder.figures, report, folder.results) if path.exists()]  # no results, no figures
+    study.tracker.finish(made, "failed" if study.failures else "complete")
     _conclude(console, study, rows, program)
     for warning in safe.warnings:
         console.print(f"[yellow]warning:[/yellow] {warning}", soft_wrap=True)
@@ -131,7 +138,7 @@ def result_table(title: str, benchmark: str, rows: list[ResultRow]) -> Table:
     table.add_column("trial", overflow="fold")
     table.add_column("iter.", justify="right")
     shown = {
-        "judged %" if metrics.true_win_rate else "win %": metrics.win_rate,
+        _win_rate_heading(metrics): metrics.win_rate,
         "LC %": metrics.lc_win_rate,
         "true %": metrics.true_win_rate,
         "quality": metrics.quality,
@@ -144,6 +151,12 @@ def result_table(title: str, benchmark: str, rows: list[ResultRow]) -> Table:
         cells = (_shown(row, name, with_error=name == metrics.win_rate) for name in columns.values())
         table.add_row(row.trial, str(row.iteration), *cells)
     return table
+
+
+def _win_rate_heading(metrics: BenchmarkMetrics) -> str:
+    if metrics.win_rate.endswith("/score"):
+        return "score"
+    return "judged %" if metrics.true_win_rate else "win %"
 
 
 def _shown(row: ResultRow, metric: str | None, with_error: bool = True) -> str:
@@ -198,7 +211,7 @@ def show_status(path: Path) -> dict[str, str]:
         table.add_column(name, justify=justify)  # type: ignore[arg-type]
     benchmark = next(iter(study.benchmarks(rows)), None)
     metrics = BENCHMARK_METRICS[benchmark] if benchmark else None
-    for title in ("judged %" if metrics and metrics.true_win_rate else "win %", "length"):
+    for title in (_win_rate_heading(metrics) if metrics else "win %", "length"):
         table.add_column(title, justify="right")
     for trial in study.sweep.trials:
         own = [row for row in rows if row.trial == trial.name]
@@ -233,12 +246,15 @@ def show_assets() -> None:
 
 def browse(path: Path, port: int, open_browser: bool) -> None:
     """Serve the answers of a sweep's or an evaluation's output folder until Ctrl-C."""
-    from aipo_lab.browsing.entries import evaluation_entries, sweep_entries
+    from tempfile import TemporaryDirectory
+
+    from aipo_lab.browsing.entries import baseline_entries, evaluation_entries, sweep_entries
     from aipo_lab.browsing.server import serve
     from aipo_lab.evaluation import MANIFEST
 
     entries = evaluation_entries(path) if (path / MANIFEST).is_file() else sweep_entries(path)
-    serve(entries, path.resolve().name, port, open_browser)
+    with TemporaryDirectory() as folder:
+        serve([*entries, *baseline_entries(entries, Path(folder))], path.resolve().name, port, open_browser)
 
 
 def serve_ui(path: Path, port: int) -> NoReturn:

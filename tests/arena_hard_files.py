@@ -14,6 +14,7 @@ import pytest
 
 from aipo_lab import assets
 from aipo_lab.assets.arena_hard import ARENA_HARD, CL100K_BASE
+from aipo_lab.errors import MissingDependency, UserError
 from aipo_lab.hashing import sha256_of
 from aipo_lab.jsonl import write_json
 from aipo_lab.judging.calls import JudgeReply, JudgeRequest, Outcome
@@ -31,11 +32,11 @@ def official() -> Path:
 
 
 def cl100k_folder() -> Path:
-    """The asset `cl100k-base` of this machine; skips the test without it."""
-    folder = assets.assets_home() / CL100K_BASE.name
-    if not (folder / assets.MANIFEST).is_file():
-        pytest.skip("the asset cl100k-base is not on this machine: aipo-lab assets fetch cl100k-base")
-    return folder
+    """The asset `cl100k-base` of this machine, obtained if need be; skips the test where it cannot be had."""
+    try:
+        return assets.fetch(CL100K_BASE.name)
+    except (UserError, MissingDependency) as error:
+        pytest.skip(str(error))
 
 
 def install(cache: Path, monkeypatch: pytest.MonkeyPatch, **folders: Path) -> None:

@@ -147,6 +147,45 @@ class JudgeServer:
         return call
 
 
+class Gate:
+    """A `before_answer` that lets answers through up to `limit` in all and holds the others back.
+
+    So a caller can be killed with no answer on its way to it, which would be lost and have to be asked for again.
+    """
+
+    def __init__(self) -> None:
+        self.changed = threading.Condition()
+        self.limit = 0
+        self.passed = 0
+        self.waiting = 0
+        self.dropping = False
+
+    def __call__(self, body: Body) -> None:
+        with self.changed:
+            self.waiting += 1
+            self.changed.wait_for(lambda: self.dropping or self.passed < self.limit, timeout=30)
+            self.waiting -= 1
+            self.passed += not self.dropping
+
+    def raise_to(self, limit: int) -> None:
+        """Let more through, but not those who wait for a caller that was killed meanwhile."""
+        self.dropping = True
+        while self.waiting:
+            with self.changed:
+                self.changed.notify_all()
+            time.sleep(0.01)
+        with self.changed:
+            self.dropping, self.limit = False, limit
+
+
+def wait_until(condition: Callable[[], bool], most_s: float = 20) -> None:
+    """Wait until the condition holds."""
+    until_s = time.monotonic() + most_s
+    while not condition():
+        assert time.monotonic() < until_s
+        time.sleep(0.01)
+
+
 def canonical(body: Body) -> str:
     """The body's content, whatever the order of its fields."""
     return json.dumps(body, sort_keys=True)

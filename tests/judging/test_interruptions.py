@@ -7,15 +7,13 @@ import os
 import signal
 import subprocess
 import sys
-import threading
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from .conftest import KEY
-from .judge_server import TRANSIENT_FAULTS, Body, JudgeServer
+from .judge_server import TRANSIENT_FAULTS, Body, Gate, JudgeServer, wait_until
 
 SCRIPT = Path(__file__).with_name("asking_process.py")
 
@@ -41,41 +39,6 @@ def finish(process: subprocess.Popen[str]) -> list[str | None]:
 
 def stored(folder: Path) -> int:
     return len([path for path in folder.glob("*/*.json") if ".discarded" not in path.name])
-
-
-class Gate:
-    """Lets answers through up to `limit` in all and holds the others back."""
-
-    def __init__(self) -> None:
-        self.changed = threading.Condition()
-        self.limit = 0
-        self.passed = 0
-        self.waiting = 0
-        self.dropping = False
-
-    def __call__(self, body: Body) -> None:
-        with self.changed:
-            self.waiting += 1
-            self.changed.wait_for(lambda: self.dropping or self.passed < self.limit, timeout=30)
-            self.waiting -= 1
-            self.passed += not self.dropping
-
-    def raise_to(self, limit: int) -> None:
-        """Let more through, but not those who wait for a caller that was killed meanwhile."""
-        self.dropping = True
-        while self.waiting:
-            with self.changed:
-                self.changed.notify_all()
-            time.sleep(0.01)
-        with self.changed:
-            self.dropping, self.limit = False, limit
-
-
-def wait_until(condition: Any) -> None:
-    until_s = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < until_s
-        time.sleep(0.01)
 
 
 def fault(body: Body, n: int) -> str | None:

@@ -41,10 +41,10 @@ class Tally:
 
 
 def tally(judgments: Sequence[Judgment], rules: Rules) -> Tally:
-    """Count the battles of one model; each question occurs once in `judgments`."""
+    """Count the battles of one model; each question occurs once in `judgments`, in any order."""
     ids, points, battles = [], [], []
     unjudged: dict[str, str] = {}
-    for judgment in judgments:
+    for judgment in sorted(judgments, key=lambda judgment: judgment.question_id):  # the bootstrap draws by place
         failures = _failures(judgment, rules)
         unjudged |= failures
         won, played = _battles(judgment, rules)

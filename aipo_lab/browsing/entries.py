@@ -1,0 +1,116 @@
+"""What there is to look at: sets of answers to a benchmark with their judgments, and where they are found."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from aipo_lab.benchmarks.answers import Turn, write_turns
+from aipo_lab.benchmarks.catalogue import OFFICIAL_BENCHMARKS, load_official
+from aipo_lab.collect import find_artifact
+from aipo_lab.errors import MissingDependency, UserError
+from aipo_lab.evaluation import MANIFEST as EVALUATION_MANIFEST
+from aipo_lab.jsonl import iterate_jsonl, read_json
+from aipo_lab.stages.definition import StageNode
+from aipo_lab.store import Store
+from aipo_lab.study import Study
+from aipo_lab.sweep_folder import SweepFolder
+
+ANSWERS = "answers.jsonl"
+JUDGMENTS = "judgments.jsonl"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One model's answers to one benchmark, as JSON lines; `label` is unique within the benchmark.
+
+    `judgments` is None while the answers are not judged.
+    """
+
+    benchmark: str
+    label: str
+    answers: Path
+    judgments: Path | None
+
+
+def sweep_entries(folder: Path) -> list[Entry]:
+    """The finished answers of a sweep's output folder, by benchmark: the base model's, then trial by trial.
+
+    Raises `UserError` if the folder holds no sweep, or nothing is answered yet.
+    """
+    study = Study.reopen(SweepFolder(folder))
+    found = [*_base_entries(study), *_trial_entries(study)]
+    if not found:
+        raise UserError(
+            f"{folder} has no finished answers in the store {study.store.root}; "
+            f"look again when the sweep has answered a benchmark (aipo-lab status {folder})"
+        )
+    benchmarks = list(dict.fromkeys(entry.benchmark for entry in found))
+    return sorted(found, key=lambda entry: benchmarks.index(entry.benchmark))
+
+
+def evaluation_entries(folder: Path) -> list[Entry]:
+    """The answers of `aipo-lab evaluate`'s output folder.
+
+    Raises `UserError` if no benchmark is finished yet.
+    """
+    evaluation = read_json(folder / EVALUATION_MANIFEST)
+    if not evaluation["benchmarks"]:
+        raise UserError(f"{folder} has no finished benchmark; run the same aipo-lab evaluate again to go on")
+    return [
+        Entry(benchmark, evaluation["model"], Path(made["answers"]) / ANSWERS, Path(made["scores"]) / JUDGMENTS)
+        for benchmark, made in evaluation["benchmarks"].items()
+    ]
+
+
+def baseline_entries(entries: Sequence[Entry], folder: Path) -> list[Entry]:
+    """The official baselines' answers to the questions of `entries`, written into `folder`; none without the files."""
+    found = []
+    for name in dict.fromkeys(entry.benchmark for entry in entries if entry.benchmark in OFFICIAL_BENCHMARKS):
+        try:
+            benchmark = load_official(name, None)
+        except (UserError, MissingDependency):
+            continue
+        wanted = {row["id"] for entry in entries if entry.benchmark == name for row in iterate_jsonl(entry.answers)}
+        said = {answer.question_id: [Turn(text) for text in answer.turns] for answer in benchmark.baseline_answers()}
+        questions = [question for question in benchmark.questions if question.id in wanted & said.keys()]
+        if questions:
+            (folder / name).mkdir(parents=True)
+            write_turns(folder / name, questions, [said[question.id] for question in questions])
+            found.append(Entry(name, "official baseline", folder / name / ANSWERS, None))
+    return found
+
+
+def _base_entries(study: Study) -> Iterator[Entry]:
+    """Iteration 0, which trials share: once per benchmark, unless trials differ in it (by seed, say)."""
+    first_trials: dict[str, dict[tuple[str, str], str]] = {}
+    for trial, graph in study.graph.trials.items():
+        base = graph.iterations[0]
+        for benchmark, answers in base.answers.items():
+            scores = base.scores.get(benchmark)
+            identity = (answers.reference, scores.reference if scores else "")
+            first_trials.setdefault(benchmark, {}).setdefault(identity, trial)
+    for benchmark, trials in first_trials.items():
+        for trial in trials.values():
+            base = study.graph.trials[trial].iterations[0]
+            label = "base model" if len(trials) == 1 else f"base model of {trial}"
+            yield from _entry(study.store, benchmark, label, base.answers[benchmark], base.scores.get(benchmark))
+
+
+def _trial_entries(study: Study) -> Iterator[Entry]:
+    for trial, graph in study.graph.trials.items():
+        for iteration in graph.iterations[1:]:
+            for benchmark, answers in iteration.answers.items():
+                label = f"{trial}, iteration {iteration.t}"
+                yield from _entry(study.store, benchmark, label, answers, iteration.scores.get(benchmark))
+
+
+def _entry(store: Store, benchmark: str, label: str, answers: StageNode, scores: StageNode | None) -> Iterator[Entry]:
+    """The entry of a pair of nodes; none while the answers are not finished."""
+    answered = find_artifact(store, answers)
+    if answered is None:
+        return
+    judged = find_artifact(store, scores) if scores else None
+    # Not `Artifact.file`: a file lost since it was published is reported on the page, beside what is still there.
+    yield Entry(benchmark, label, answered.path / ANSWERS, judged.path / JUDGMENTS if judged else None)
