@@ -151,6 +151,7 @@ class Asking:
         lost = f" and ${lost_usd:,.4f} that calls of killed processes may have cost" if lost_usd else ""
         return BudgetReached(
             f"the next call could pass the cost limit of ${self._budget.limit_usd:,.2f}: "
-            f"${self._budget.spent_usd:,.4f} spent{lost}\n{self._n_answered} calls of this evaluation were answered and are stored, what is left: "
-            f"{left}.\nRun the same command again with a higher --max-cost: it goes on from here and pays nothing twice"
+            f"${self._budget.spent_usd:,.4f} spent{lost}\n"
+            f"{self._n_answered} calls of this evaluation were answered and are stored, what is left: {left}.\n"
+            "Run the same command again with a higher --max-cost: it goes on from here and pays nothing twice"
         )
