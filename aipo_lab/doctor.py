@@ -6,11 +6,13 @@ import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
 
-from aipo_lab.errors import UserError
+from aipo_lab.benchmarks.catalogue import OFFICIAL_BENCHMARKS, files_fingerprint, load_official
+from aipo_lab.errors import MissingDependency, UserError
 from aipo_lab.store import Store
 
 
@@ -37,6 +39,8 @@ def examine(store_root: Path) -> list[Finding]:
         ),
         _check("accelerator", _accelerator, required=False),
         _check("model smollm2-135m", _smollm2, required=False),
+        *(_check(f"benchmark {name}", partial(_benchmark, name), required=False) for name in OFFICIAL_BENCHMARKS),
+        _check("judge", _judge, required=False),
     ]
 
 
@@ -66,7 +70,7 @@ def _package(name: str, required: bool, purpose: str) -> Finding:
 def _check(name: str, check: Callable[[], str], required: bool = True) -> Finding:
     try:
         return Finding(name, "ok", check())
-    except (UserError, RuntimeError, OSError, ImportError) as error:
+    except (UserError, MissingDependency, RuntimeError, OSError, ImportError) as error:
         return Finding(name, "broken" if required else "missing", str(error))
 
 
@@ -97,6 +101,21 @@ def _accelerator() -> str:
     if not torch.cuda.is_available():
         raise RuntimeError("no CUDA device; everything runs on the CPU")
     return ", ".join(torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count()))
+
+
+def _benchmark(name: str) -> str:
+    """Loads the benchmark, with the packages and files that it needs."""
+    files_fingerprint(name)
+    return f"{len(load_official(name, None).questions)} questions"
+
+
+def _judge() -> str:
+    """The judge of the environment; nothing is asked."""
+    from aipo_lab.judging.endpoint import find_endpoint
+    from aipo_lab.judging.settings import JudgeSettings
+
+    settings = JudgeSettings()
+    return f"{settings.model} at {find_endpoint(settings).url}, key set"
 
 
 def _smollm2() -> str:

@@ -248,13 +248,13 @@ def browse(path: Path, port: int, open_browser: bool) -> None:
     """Serve the answers of a sweep's or an evaluation's output folder until Ctrl-C."""
     from tempfile import TemporaryDirectory
 
-    from aipo_lab.browsing.entries import baseline_entries, evaluation_entries, sweep_entries
+    from aipo_lab.browsing.entries import evaluation_entries, sweep_entries, with_baselines
     from aipo_lab.browsing.server import serve
     from aipo_lab.evaluation import MANIFEST
 
     entries = evaluation_entries(path) if (path / MANIFEST).is_file() else sweep_entries(path)
     with TemporaryDirectory() as folder:
-        serve([*entries, *baseline_entries(entries, Path(folder))], path.resolve().name, port, open_browser)
+        serve(with_baselines(entries, Path(folder)), path.resolve().name, port, open_browser)
 
 
 def serve_ui(path: Path, port: int) -> NoReturn:

@@ -17,6 +17,8 @@ import pytest
 from judging.judge_server import TRANSIENT_FAULTS, Body, Gate, JudgeServer, canonical, wait_until
 from official_assets import install_all
 
+from aipo_lab.browsing.answers import read_questions
+from aipo_lab.browsing.entries import evaluation_entries, with_baselines
 from aipo_lab.errors import UserError
 from aipo_lab.evaluation import answer_files, evaluation_config
 from aipo_lab.jsonl import read_json, read_jsonl
@@ -134,6 +136,7 @@ def test_killed_twice_on_a_faulty_server_it_completes_and_makes_each_call_once(
     assert json.loads(again.stdout) == json.loads(last.stdout)
     assert "0 calls" in again.stderr
     _assert_official_files_give_the_same_scores(tmp_path / "out", json.loads(last.stdout))
+    _assert_it_can_be_browsed(tmp_path / "out", tmp_path / "baselines")
     for text in (last.stdout, last.stderr, again.stderr):
         assert KEY not in text
     written = [path for path in tmp_path.rglob("*") if path.is_file() and cache not in path.parents]
@@ -154,6 +157,19 @@ def _assert_official_files_give_the_same_scores(out: Path, printed: dict[str, An
             if metric in printed:  # the baseline's answers are not in the folder: no length control from files alone
                 assert printed[metric] == pytest.approx(estimate.value), metric
     assert {"alpaca_eval/win_rate", "arena_hard/win_rate", "mt_bench/score"} < printed.keys()
+
+
+def _assert_it_can_be_browsed(out: Path, folder: Path) -> None:
+    """Each benchmark's answers, led by those they were compared with."""
+    entries = with_baselines(evaluation_entries(out), folder)
+    ours = [(name, "model") for name in N_CALLS]
+    theirs = [(name, "official baseline") for name in ("alpaca_eval", "arena_hard")]
+    assert sorted((entry.benchmark, entry.label) for entry in entries) == sorted(ours + theirs)
+    for entry in entries:
+        questions = read_questions(entry)
+        assert len(questions) == 10 and all(question["turns"] for question in questions)
+        judged = [question["judgment"] is not None for question in questions]
+        assert set(judged) == {entry.label == "model"}
 
 
 def test_answers_of_an_earlier_evaluation_are_judged_from_their_folder_without_new_calls(

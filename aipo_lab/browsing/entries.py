@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -64,22 +65,29 @@ def evaluation_entries(folder: Path) -> list[Entry]:
     ]
 
 
-def baseline_entries(entries: Sequence[Entry], folder: Path) -> list[Entry]:
-    """The official baselines' answers to the questions of `entries`, written into `folder`; none without the files."""
-    found = []
-    for name in dict.fromkeys(entry.benchmark for entry in entries if entry.benchmark in OFFICIAL_BENCHMARKS):
-        try:
-            benchmark = load_official(name, None)
-        except (UserError, MissingDependency):
-            continue
-        wanted = {row["id"] for entry in entries if entry.benchmark == name for row in iterate_jsonl(entry.answers)}
-        said = {answer.question_id: [Turn(text) for text in answer.turns] for answer in benchmark.baseline_answers()}
-        questions = [question for question in benchmark.questions if question.id in wanted & said.keys()]
-        if questions:
-            (folder / name).mkdir(parents=True)
-            write_turns(folder / name, questions, [said[question.id] for question in questions])
-            found.append(Entry(name, "official baseline", folder / name / ANSWERS, None))
-    return found
+def with_baselines(entries: Sequence[Entry], folder: Path) -> list[Entry]:
+    """`entries`, each official benchmark's led by its baseline's answers to the same questions, written into `folder`.
+
+    A benchmark whose files are not on this machine stays without.
+    """
+    benchmarks = dict.fromkeys(entry.benchmark for entry in entries)
+    by_benchmark = {name: [entry for entry in entries if entry.benchmark == name] for name in benchmarks}
+    for name in by_benchmark.keys() & OFFICIAL_BENCHMARKS.keys():
+        with suppress(UserError, MissingDependency):
+            by_benchmark[name] = [*_baseline(name, by_benchmark[name], folder / name), *by_benchmark[name]]
+    return [entry for found in by_benchmark.values() for entry in found]
+
+
+def _baseline(name: str, entries: Sequence[Entry], folder: Path) -> list[Entry]:
+    benchmark = load_official(name, None)
+    wanted = {row["id"] for entry in entries for row in iterate_jsonl(entry.answers)}
+    said = {answer.question_id: [Turn(text) for text in answer.turns] for answer in benchmark.baseline_answers()}
+    questions = [question for question in benchmark.questions if question.id in wanted & said.keys()]
+    if not questions:
+        return []
+    folder.mkdir(parents=True)
+    write_turns(folder, questions, [said[question.id] for question in questions])
+    return [Entry(name, "official baseline", folder / ANSWERS, None)]
 
 
 def _base_entries(study: Study) -> Iterator[Entry]:
