@@ -316,7 +316,7 @@ def main() -> None:
     arguments = parse_arguments()
     with tempfile.TemporaryDirectory() as temporary:
         folder = arguments.folder or Path(temporary)
-        folder.mkdir(parents=True, exist_ok=True)  # the temporary one is there
+        folder.mkdir(parents=True, exist_ok=True)
         exact = asyncio.run(measure(arguments, folder))
     sys.exit(0 if exact else 1)
 
