@@ -27,7 +27,7 @@ from aipo_lab.judging.claims import claims_on
 
 logger = logging.getLogger(__name__)
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 
 class StoredCall(StrictModel):
@@ -54,10 +54,19 @@ def request_content(request: JudgeRequest) -> dict[str, Any]:
 
 
 def request_hash(identity: Mapping[str, Any], request: JudgeRequest) -> str:
-    """SHA-256 over the judge's identity and the request's content, in hexadecimal."""
-    content = {"version": FORMAT_VERSION, "identity": identity, "request": request_content(request)}
-    text = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return hashlib.sha256(text.encode()).hexdigest()
+    """SHA-256 over the judge's identity and the request's content, in hexadecimal.
+
+    The texts enter as they are, announced with their lengths: to write them as JSON first would take several times as
+    long, before the first call is made.
+    """
+    texts = [message.content.encode("utf-8", "surrogatepass") for message in request.messages]
+    content = request_content(request) | {
+        "version": FORMAT_VERSION,
+        "identity": identity,
+        "messages": [[message.role, len(text)] for message, text in zip(request.messages, texts, strict=True)],
+    }
+    head = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(b"\n".join([head.encode(), *texts])).hexdigest()
 
 
 class CallStore:

@@ -71,13 +71,13 @@ def test_the_order_of_fields_is_irrelevant_and_the_judge_is_not(items: list[tupl
 def test_the_hash_stays_what_it_was() -> None:
     """A changed hash orphans replies that were paid for."""
     asked = JudgeRequest((Message("user", "é"),), 16, 1, 5)
-    content = (
-        '{"identity":{"engine":"openai","label":"","model":"gpt-4"},"request":{"max_tokens":16,"messages":'
-        '[["user","\\u00e9"]],"temperature":1.0,"top_logprobs":5},"version":1}'
+    head = (
+        '{"identity":{"engine":"openai","label":"","model":"gpt-4"},"max_tokens":16,"messages":[["user",2]],'
+        '"temperature":1.0,"top_logprobs":5,"version":2}'
     )
     import hashlib
 
-    assert request_hash(IDENTITY, asked) == hashlib.sha256(content.encode()).hexdigest()
+    assert request_hash(IDENTITY, asked) == hashlib.sha256(head.encode() + b"\n" + "é".encode()).hexdigest()
 
 
 @pytest.fixture
