@@ -11,12 +11,14 @@ from typing import Any
 
 from rich.console import Console, Group
 from rich.live import Live
+from rich.markup import escape
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 from typing_extensions import override
 
 from aipo_lab.execution.executor import StageProgress
+from aipo_lab.judging.calls import count_calls
 from aipo_lab.judging.ledger import SharedBudget
 from aipo_lab.plan import StagePlan, SweepGraph
 from aipo_lab.stages.definition import STAGE_NAMES, StageNode
@@ -119,7 +121,7 @@ class SweepDisplay(StudyListener):
     def failed(self, node: StageNode, reason: str) -> None:
         with self._lock:
             self.running.pop(node.reference, None)
-        self._print(f"[red]failed[/red] {node.stage} of {self._label(node)}: {_first_line(reason)}")
+        self._print(f"[red]failed[/red] {escape(f'{node.title} in {self._label(node)}: {_first_line(reason)}')}")
 
     @override
     def trial_ended(self, trial: Trial, state: str, reason: str) -> None:
@@ -157,7 +159,7 @@ class SweepDisplay(StudyListener):
             running = list(self.running.values())
         stages = Table.grid(padding=(0, 2))
         for node, progress in running:
-            stages.add_row(f"  {node.stage}", _bar(progress.done, progress.total), self._label(node), _amount(progress))
+            stages.add_row(f"  {node.title}", _bar(progress.done, progress.total), self._label(node), _amount(progress))
         return Group(*lines, stages)
 
     def _print(self, text: str) -> None:
@@ -166,7 +168,7 @@ class SweepDisplay(StudyListener):
 
     def _running_text(self) -> str:
         with self._lock:
-            running = [f"{node.stage} of {self._label(node)}" for node, _ in self.running.values()]
+            running = [f"{node.title} in {self._label(node)}" for node, _ in self.running.values()]
         return "now " + ", ".join(running) if running else "nothing running"
 
     def _label(self, node: StageNode) -> str:
@@ -189,7 +191,7 @@ def spent_text(budget: SharedBudget) -> str:
     """What judges were asked and cost so far: `412 calls, $1.37 of $10.00`."""
     limit = "" if budget.limit_usd is None else f" of ${budget.limit_usd:,.2f}"
     money = f", ${budget.spent_usd:,.2f}{limit}" if budget.spent_usd or limit else ""
-    return f"{budget.n_calls:,} calls{money}"
+    return f"{count_calls(budget.n_calls)}{money}"
 
 
 def _iterations(graph: SweepGraph) -> dict[str, int]:

@@ -1,12 +1,7 @@
-"""One model, or a folder of its answers, on the official benchmarks: what `aipo-lab evaluate` does.
-
-The output folder holds, by benchmark, the official answer and judgment files, `scores.json`, and `evaluation.json`,
-which says from which artifacts they are.
-"""
+"""One model, or a folder of its answers, on the official benchmarks: the settings and stages of `aipo-lab evaluate`."""
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,16 +19,13 @@ from aipo_lab.errors import UserError
 from aipo_lab.evaluation_graph import EvaluationGraph, JudgingPlace, make_node
 from aipo_lab.generation.sharded import EngineConfig
 from aipo_lab.hashing import sha256_of
-from aipo_lab.jsonl import read_json, write_json
-from aipo_lab.length_control import Estimate
 from aipo_lab.model_sources import find_base_model
 from aipo_lab.plan import runtime_of
 from aipo_lab.recipe import ComputeConfig
-from aipo_lab.scoring import ModelScores
 from aipo_lab.stages.definition import Runtime, StageNode
-from aipo_lab.store import Artifact, Store
 
 MANIFEST = "evaluation.json"
+"""In the output folder: from which artifacts its files are."""
 
 
 class EvaluationConfig(StrictModel):
@@ -52,7 +44,10 @@ class EvaluationConfig(StrictModel):
 
 @dataclass(frozen=True)
 class Evaluation:
-    """An evaluation ready to run: the nodes of answers and scores by benchmark, and what they are made from."""
+    """An evaluation ready to run: the nodes of answers and scores by benchmark, and what they are made from.
+
+    `model`: its name, or that of the folder of answers.
+    """
 
     model: str
     answers: Mapping[str, StageNode]
@@ -140,42 +135,3 @@ def evaluation_config(
     for dotted, value in map(parse_override, overrides):
         apply_override(values, dotted, value)
     return validate(EvaluationConfig, values, "the evaluation")
-
-
-def finished_scores(evaluation: Evaluation, store: Store) -> list[ModelScores]:
-    """The scores that are there, one entry per benchmark."""
-    found = []
-    for name, node in evaluation.scores.items():
-        artifact = store.find(node.stage, node.key)
-        if artifact is not None:
-            values = read_json(artifact.file("scores.json"))
-            scores = {f"{name}/{metric}": Estimate(**score) for metric, score in values.items()}
-            title = f"{evaluation.model}: {OFFICIAL_BENCHMARKS[name].title}, judged by {artifact.summary['judge']}"
-            found.append(ModelScores(title, scores, artifact.summary["notes"]))
-    return found
-
-
-def merged(model: str, benchmarks: Sequence[ModelScores]) -> ModelScores:
-    """All benchmarks' scores of one model as one entry."""
-    scores = {name: estimate for one in benchmarks for name, estimate in one.scores.items()}
-    notes = [f"{next(iter(one.scores)).split('/')[0]}: {note}" for one in benchmarks for note in one.notes]
-    return ModelScores(model, scores, notes)
-
-
-def write_evaluation(evaluation: Evaluation, store: Store, out: Path) -> None:
-    """Write what is finished into the output folder."""
-    references: dict[str, dict[str, str]] = {}
-    for name, node in evaluation.scores.items():
-        scores = store.find(node.stage, node.key)
-        if scores is None:
-            continue
-        answers = store.get(evaluation.answers[name].stage, evaluation.answers[name].key)
-        for artifact in (answers, scores):
-            _copy_official(artifact, out / name)
-        write_json(out / name / "scores.json", read_json(scores.file("scores.json")))
-        references[name] = {"answers": str(answers.path), "scores": str(scores.path)}
-    write_json(out / MANIFEST, {"model": evaluation.model, "benchmarks": references})
-
-
-def _copy_official(artifact: Artifact, folder: Path) -> None:
-    shutil.copytree(artifact.file("official"), folder, dirs_exist_ok=True)

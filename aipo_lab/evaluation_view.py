@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 import signal
 import sys
@@ -11,6 +10,7 @@ import time
 from pathlib import Path
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from typing_extensions import override
 
@@ -18,17 +18,15 @@ from aipo_lab.display import PLAIN_INTERVAL_S, spent_text
 from aipo_lab.evaluation import (
     Evaluation,
     EvaluationConfig,
-    finished_scores,
-    merged,
     plan_evaluation,
-    write_evaluation,
 )
 from aipo_lab.evaluation_graph import JudgingPlace, check_judges
+from aipo_lab.evaluation_results import choose_output_folder, find_finished, merge, model_name, write_evaluation
 from aipo_lab.execution import make_executor
 from aipo_lab.execution.executor import StageProgress
 from aipo_lab.execution.inline import worker_count
 from aipo_lab.execution.scheduler import GraphListener, GraphOutcome, Scheduler
-from aipo_lab.judging.ledger import SharedBudget
+from aipo_lab.judging.ledger import SharedBudget, ledger_path, remove_abandoned
 from aipo_lab.scoring import show
 from aipo_lab.stages.definition import StageNode
 from aipo_lab.store import Store, make_writable_folder
@@ -42,10 +40,11 @@ def run_evaluation(
     console = Console(stderr=True)
     store = Store(store_root)
     store.prepare()
-    ledger = store.root / f".judge-costs-{os.getpid()}.json"
+    ledger = ledger_path(store.root)
     evaluation = plan_evaluation(config, JudgingPlace(store.judge_calls, ledger))
-    folder = out or runs / "evaluations" / evaluation.model
+    folder = choose_output_folder(config, evaluation, out, runs / "evaluations")
     make_writable_folder(folder, "output folder", "--out")
+    remove_abandoned(ledger.parent)
     ledger.unlink(missing_ok=True)
     judge = config.benchmarks.judge
     limit_usd = max_cost_usd if max_cost_usd is not None or judge is None else judge.max_cost_usd
@@ -59,12 +58,12 @@ def run_evaluation(
         return RunOutcome(interrupted=True)
     finally:
         ledger.unlink()
-    write_evaluation(evaluation, store, folder)
-    scores = finished_scores(evaluation, store)
-    if scores:
-        show([merged(evaluation.model, scores)] if as_json else scores, as_json)
+    found = find_finished(evaluation, store)
+    write_evaluation(evaluation, found, folder)
+    if found:
+        show([merge(model_name(evaluation, found), found)] if as_json else [one.show() for one in found], as_json)
     for reason in outcome.failures.values():
-        console.print(f"[red]failed[/red] {reason}", highlight=False, soft_wrap=True)
+        console.print(f"[red]failed[/red] {escape(reason)}", highlight=False, soft_wrap=True)
     console.print(f"files: {folder}", highlight=False, soft_wrap=True)
     return RunOutcome(outcome.failures)
 

@@ -11,7 +11,7 @@ from aipo_lab.benchmarks.catalogue import load_official
 from aipo_lab.benchmarks.config import BenchmarksConfig
 from aipo_lab.benchmarks.official import Answer, OfficialBenchmark
 from aipo_lab.judging.calls import JudgeRequest
-from aipo_lab.judging.ledger import SharedBudget
+from aipo_lab.judging.ledger import SharedBudget, remove_abandoned
 from aipo_lab.judging.money import CHARACTERS_PER_TOKEN, CostEstimate, estimate_cost, find_price
 from aipo_lab.judging.settings import JudgeSettings
 from aipo_lab.plan import SweepGraph
@@ -49,6 +49,7 @@ def open_budget(graph: SweepGraph, ledger: Path, max_cost_usd: float | None) -> 
     judges = [recipe.benchmarks.judge for recipe in graph.recipes.values() if recipe.benchmarks.judge is not None]
     if not judges:
         return None
+    remove_abandoned(ledger.parent)
     ledger.unlink(missing_ok=True)  # it bears this process's number: an earlier process with that number is gone
     limits = [judge.max_cost_usd for judge in judges if judge.max_cost_usd is not None]
     return SharedBudget.create(ledger, max_cost_usd if max_cost_usd is not None else min(limits, default=None))

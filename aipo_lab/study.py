@@ -235,7 +235,7 @@ class _TrialProgress(GraphListener):
         self.listener.failed(node, reason)
         for name in self.study.graph.users[node.reference]:
             if name not in self.study.failures:
-                self._end(name, f"{node.stage} failed: {reason}")
+                self._end(name, f"{node.title} failed: {reason}")
                 self.study.write_results()
 
     @override

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import subprocess
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -18,6 +17,7 @@ from aipo_lab.benchmarks.resources import BenchmarkResources, judge_name
 from aipo_lab.config import parse_yaml
 from aipo_lab.errors import UserError
 from aipo_lab.jsonl import read_json, write_json, write_text_atomically
+from aipo_lab.judging.ledger import ledger_path
 from aipo_lab.model_sources import BaseModel
 from aipo_lab.recipe import Recipe
 from aipo_lab.store import make_writable_folder, package_versions
@@ -50,7 +50,7 @@ class SweepFolder:
         self.figures = path / "figures"
         self.report = path / "report.html"
         self.tracking_database = path / "mlflow.db"
-        self.judge_costs = path / f".judge-costs-{os.getpid()}.json"
+        self.judge_costs = ledger_path(path)
         self.lock = path / ".lock"
 
     def prepare(self) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from aipo_lab.benchmarks.metrics import BENCHMARK_METRICS, BenchmarkMetrics
@@ -121,7 +122,7 @@ def _conclude(console: Console, study: Study, rows: list[ResultRow], program: st
         highlight=False,
     )
     for trial, reason in study.failures.items():
-        console.print(f"[red]failed[/red] {trial}: {reason}", highlight=False, soft_wrap=True)
+        console.print(f"[red]failed[/red] {trial}: {escape(reason)}", highlight=False, soft_wrap=True)
     folder = study.folder
     for name, value in (
         ("results", folder.results),
@@ -224,7 +225,7 @@ def show_status(path: Path) -> dict[str, str]:
     plans = study.plan()
     console.print(f"{sum(p.stored for p in plans)} of {sum(p.distinct for p in plans)} stages stored")
     for trial_name, reason in study.failures.items():
-        console.print(f"[red]failed[/red] {trial_name}: {reason}", highlight=False, soft_wrap=True)
+        console.print(f"[red]failed[/red] {trial_name}: {escape(reason)}", highlight=False, soft_wrap=True)
     return study.failures
 
 

@@ -126,8 +126,10 @@ def test_killed_twice_on_a_faulty_server_it_completes_and_makes_each_call_once(
         patient = [*arguments, "--set", "benchmarks.judge.timeout_s=60"]  # hangs up on no answer that the gate holds
         start_and_kill(patient, server, gate, store, at=7)
         start_and_kill(patient, server, gate, store, at=29)
+        assert len(list(store.glob(".judge-costs*"))) == 1  # of the second kill; the second command removed the first's
         gate.raise_to(10_000)
         last = run(arguments)
+        assert not list(store.glob(".judge-costs*"))
         assert last.returncode == 0, last.stderr
         again = run(arguments)
         assert server.answered_once()
@@ -184,7 +186,8 @@ def test_answers_of_an_earlier_evaluation_are_judged_from_their_folder_without_n
         assert again.returncode == 0, again.stderr
         assert server.answered_total == n_answered == 3 + 6 + 6
     ours, theirs = json.loads(first.stdout), json.loads(again.stdout)
-    assert {**ours, "model": ""} == {**theirs, "model": ""}
+    assert ours == theirs
+    assert read_json(tmp_path / "out" / "evaluation.json")["model"] == "model"  # not "answers", as the folder is called
     rows = read_jsonl(tmp_path / "out" / "mt_bench" / "model_answer" / "model.jsonl")
     assert rows == read_jsonl(moved / "mt_bench" / "model_answer" / "model.jsonl")
 
@@ -202,7 +205,9 @@ def test_replies_without_verdict_fail_with_the_reason_and_are_asked_again_until_
         assert 0 < n_vague < 16
         assert refused.returncode == 1
         assert f"{n_vague} of 16 verdicts of mt_bench are missing" in refused.stderr
+        assert "failed judge_official of mt_bench: " in refused.stderr
         assert "no number in square brackets" in refused.stderr
+        assert "raise benchmarks.unjudged_share or try another judge" in refused.stderr
         assert server.answered_total == 16
         allowed = run([*arguments, "--set", "benchmarks.unjudged_share=0.9", "--json"])
         assert allowed.returncode == 0, allowed.stderr
@@ -211,6 +216,26 @@ def test_replies_without_verdict_fail_with_the_reason_and_are_asked_again_until_
     assert scores["mt_bench/unjudged"] == pytest.approx(100 * n_vague / 16)
     stored = read_json(tmp_path / "out" / "mt_bench" / "scores.json")
     assert stored["score"]["n"] == 16 - n_vague
+    assert f"mt_bench: {n_vague} of 16 verdicts are missing and count for nothing, the first: " in scores["notes"][-1]
+    assert "no number in square brackets" in scores["notes"][-1]
+
+
+def test_without_any_verdict_each_benchmark_says_so_and_keeps_no_older_files(
+    cache: Path, base_model_folder: Path, tmp_path: Path
+) -> None:
+    both = "alpaca_eval,mt_bench"
+    stale = tmp_path / "out" / "mt_bench" / "scores.json"
+    stale.parent.mkdir(parents=True)
+    stale.write_text("{}")
+    with JudgeServer(lambda body: "Hm.", logprobs=lambda body: {"[/INST]": -0.1}) as server:
+        result = run(command(base_model_folder, server, tmp_path, "--limit", "2", benchmarks=both))
+    assert result.returncode == 1
+    assert "failed judge_official of alpaca_eval: not one of 2 verdicts of alpaca_eval was given" in result.stderr
+    assert "failed judge_official of mt_bench: not one of 4 verdicts of mt_bench was given" in result.stderr
+    assert "'[/INST]'" in result.stderr  # the judge's words are shown as they are
+    assert "try another judge" in result.stderr and "unjudged_share" not in result.stderr
+    assert read_json(tmp_path / "out" / "evaluation.json") == {"model": "model", "benchmarks": {}}
+    assert not stale.parent.exists()
 
 
 def test_the_cost_limit_stops_it_and_a_higher_one_goes_on(cache: Path, base_model_folder: Path, tmp_path: Path) -> None:

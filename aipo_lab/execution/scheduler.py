@@ -113,7 +113,7 @@ class Scheduler:
             return True
         if not isinstance(error, StageFailed):
             raise error
-        outcome.failures[node.reference] = f"{node.stage}: {error}"
+        outcome.failures[node.reference] = f"{node.title}: {error}"
         self.listener.failed(node, str(error))
         pending = list(dependents.get(node.reference, ()))
         while pending:

@@ -61,7 +61,7 @@ class Caller:
             try:
                 return await self._try(session, request)
             except Fault as fault:
-                tried = f"{fault} (tried {attempt} times)"
+                tried = f"{fault} (tried {'once' if attempt == 1 else f'{attempt} times'})"
                 if attempt == self.settings.attempts or fault.retry_after_s > LONGEST_RETRY_AFTER_S:
                     raise Fault(tried) from None
                 wait_s = max(fault.retry_after_s, backoff_wait_s(attempt, self.settings.backoff_s))
@@ -79,7 +79,8 @@ class Caller:
         except TimeoutError:
             raise Fault(f"no answer within {self.settings.timeout_s:g} s") from None
         except ClientError as error:
-            raise Fault(f"connection failed: {type(error).__name__}: {error}") from None
+            said = str(error).replace(" ssl:default", "")  # aiohttp says so of http addresses too
+            raise Fault(f"connection failed: {type(error).__name__}: {said}") from None
         try:
             if response.status == 200:
                 return read_reply(received, request)

@@ -51,6 +51,11 @@ class Unanswered:
 Outcome = JudgeReply | Unanswered
 
 
+def count_calls(n: int) -> str:
+    """The number in words a person reads: `1 call`, `1,204 calls`."""
+    return f"{n:,} {'call' if n == 1 else 'calls'}"
+
+
 class Judge(Protocol):
     """Answers calls; every answered call is stored at once and never made again."""
 

@@ -11,6 +11,7 @@ import errno
 import fcntl
 import json
 import os
+import socket
 import struct
 import zlib
 from collections.abc import Iterator
@@ -28,6 +29,8 @@ SLOT_BYTES = 1 << 16
 HEADER = struct.Struct("<QII")
 """Of a slot: number of the write, bytes of content, checksum of number and content."""
 PROCESSES = Path("/proc")
+NAME_START = ".judge-costs-"
+"""Of the files of commands; machine and process of the command follow."""
 
 
 @dataclass
@@ -170,6 +173,19 @@ class SharedBudget:
         )
 
 
+def ledger_path(folder: Path) -> Path:
+    """Where this process keeps the ledger of its command, if it keeps it in `folder`."""
+    return folder / f"{NAME_START}{socket.gethostname()}-{os.getpid()}.json"
+
+
+def remove_abandoned(folder: Path) -> None:
+    """Delete the ledgers in `folder` whose commands were killed on this machine: only they would have done it."""
+    for path in folder.glob(f"{NAME_START}*.json"):
+        host, _, pid = path.stem.removeprefix(NAME_START).rpartition("-")
+        if host == socket.gethostname() and pid.isdigit() and not _is_running(int(pid)):
+            path.unlink(missing_ok=True)
+
+
 def _picodollars(usd: float) -> int:
     return round(usd * PICODOLLARS)
 
@@ -221,6 +237,14 @@ def _is_alive(owner: str) -> bool:
     except ProcessLookupError:
         return False
     return state not in "ZX" and started == start
+
+
+def _is_running(pid: int) -> bool:
+    """Whether a process has this id, be it another one than the id was once given to."""
+    try:
+        return _state_and_start(pid)[0] not in "ZX"
+    except ProcessLookupError:
+        return False
 
 
 def _state_and_start(pid: int) -> tuple[str, str]:

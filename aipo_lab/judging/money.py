@@ -15,7 +15,7 @@ from pydantic import Field
 
 from aipo_lab.config import StrictModel, read_yaml, validate
 from aipo_lab.errors import UserError
-from aipo_lab.judging.calls import JudgeReply, JudgeRequest
+from aipo_lab.judging.calls import JudgeReply, JudgeRequest, count_calls
 
 PRICES_FILE = Path(__file__).with_name("prices.yaml")
 CHARACTERS_PER_TOKEN = 4
@@ -93,7 +93,7 @@ class CostEstimate:
     def __str__(self) -> str:
         money = "cost unknown (no price for this judge)" if self.usd is None else f"about ${self.usd:,.2f} at most"
         return (
-            f"{self.calls:,} calls, {money}; an estimate: {self.prompt_tokens:,} prompt tokens (at "
+            f"{count_calls(self.calls)}, {money}; an estimate: {self.prompt_tokens:,} prompt tokens (at "
             f"{CHARACTERS_PER_TOKEN} characters each) and {self.completion_tokens:,} completion tokens (at their cap)"
         )
 

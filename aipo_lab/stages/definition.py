@@ -114,6 +114,12 @@ class StageNode:
         """`<stage>/<key>`, as other nodes name it among their inputs."""
         return f"{self.stage}/{self.key}"
 
+    @property
+    def title(self) -> str:
+        """What a person reads: the stage, and the benchmark it is about if there is one."""
+        benchmark = self.request.config.get("benchmark")
+        return self.stage if benchmark is None else f"{self.stage} of {benchmark}"
+
 
 _DEFINITIONS: dict[str, StageDefinition] = {}
 

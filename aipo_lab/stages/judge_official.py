@@ -66,10 +66,16 @@ def judge_official(context: StageContext[JudgeOfficialConfig]) -> Mapping[str, A
 
 def _require_verdicts(judged: Judged, n_verdicts: int, config: JudgeOfficialConfig) -> None:
     n_missing = len(judged.unjudged)
-    if n_missing > config.unjudged_share * n_verdicts or n_missing == n_verdicts:
-        where, reason = next(iter(judged.unjudged.items()))
+    if n_missing <= config.unjudged_share * n_verdicts and n_missing < n_verdicts:
+        return
+    where, reason = next(iter(judged.unjudged.items()))
+    if n_missing == n_verdicts:
         raise StageFailed(
-            f"{n_missing} of {n_verdicts} verdicts of {config.benchmark} are missing, and benchmarks.unjudged_share = "
-            f"{config.unjudged_share:g} allows less; the first: {where} ({reason}). Run the same command again: only "
-            "what is missing is asked for"
+            f"not one of {n_verdicts} verdicts of {config.benchmark} was given, so there is no score; the first: "
+            f"{where} ({reason}). The next run asks for them again; if the judge never gives one, try another judge"
         )
+    raise StageFailed(
+        f"{n_missing} of {n_verdicts} verdicts of {config.benchmark} are missing, and benchmarks.unjudged_share = "
+        f"{config.unjudged_share:g} allows less; the first: {where} ({reason}). The next run asks again for what is "
+        "missing; if the judge never gives it, raise benchmarks.unjudged_share or try another judge"
+    )

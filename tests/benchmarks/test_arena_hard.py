@@ -227,7 +227,7 @@ def test_two_attempts_are_read_together(bench: ArenaHard, answers: list[Answer])
     assert set(judge.discarded) == set(judge.asked)
     silent = ScriptedJudge(lambda request: JudgeReply("and so on", "length", 1, 4096))
     judged = bench.judge("m", answers, None, silent, QUIET)
-    assert set(judged.unjudged.values()) == {"no verdict label (attempts: 2, the last one cut off at 4096 tokens)"}
+    assert set(judged.unjudged.values()) == {"no verdict label (attempts: 2, the last one cut off by its length limit)"}
 
 
 def test_what_is_unjudged_and_only_that_is_asked_in_the_next_run(bench: ArenaHard, answers: list[Answer]) -> None:

@@ -35,6 +35,19 @@ def test_a_folder_is_scored_file_by_file_whatever_else_is_in_it(tmp_path: Path) 
     assert together["b"].version == "v2"
 
 
+def test_a_folder_of_judges_folders_is_an_error_that_names_them(tmp_path: Path) -> None:
+    folder = tmp_path / "model_judgment"
+    for judge in ("judge-b", "judge-a"):
+        (folder / judge).mkdir(parents=True)
+        write_lines(folder / judge / "m.jsonl", [v01_row("1", WON)])
+    (folder / "empty").mkdir()
+    with pytest.raises(UserError, match=rf"holds no .jsonl file; give one of: {folder}/judge-a, {folder}/judge-b$"):
+        score_arena_hard(folder)
+    with pytest.raises(UserError, match=r"holds no .jsonl file; give a file, or a folder of them"):
+        score_arena_hard(folder / "empty")
+    assert score_arena_hard(folder / "judge-a").keys() == {"m"}
+
+
 def test_categories_with_different_baselines_are_scored_apart(tmp_path: Path) -> None:
     rows = [v2_row("1", WON), v2_row("2", LOST, category="creative_writing", baseline="gemini-2.0-flash-001")]
     scored = score_arena_hard(write_lines(tmp_path / "j.jsonl", rows))

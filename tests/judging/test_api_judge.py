@@ -210,6 +210,8 @@ def test_nothing_listens(judge_on: JudgeOn) -> None:
     (outcome,) = judge.ask([request("a")], silent)
     assert isinstance(outcome, Unanswered)
     assert "connection failed" in outcome.reason
+    assert "(tried 2 times)" in outcome.reason
+    assert "ssl" not in outcome.reason  # the address is http
 
 
 def test_it_works_where_a_loop_runs_and_from_threads(judge_on: JudgeOn) -> None:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from aipo_lab.errors import UserError
 from aipo_lab.judging.calls import JudgeReply
-from aipo_lab.judging.ledger import SLOT_BYTES, SharedBudget
+from aipo_lab.judging.ledger import SLOT_BYTES, SharedBudget, ledger_path, remove_abandoned
 from aipo_lab.judging.money import Budget, Price, Purse
 from aipo_lab.judging.opening import open_judge
 from aipo_lab.judging.settings import JudgeSettings
@@ -29,6 +29,13 @@ from aipo_lab.judging.ledger import SharedBudget
 budget = SharedBudget.open(Path(sys.argv[1]))
 """
 RESERVE_AND_STAY = PREPARE + "print(budget.reserve(2.0), budget.reserve(1.0), flush=True)\ntime.sleep(60)"
+KEEP_A_LEDGER = """
+import sys, time
+from pathlib import Path
+from aipo_lab.judging.ledger import SharedBudget, ledger_path
+print(SharedBudget.create(ledger_path(Path(sys.argv[1])), None).path, flush=True)
+time.sleep(60)
+"""
 SPEND = PREPARE + "while budget.reserve(0.25):\n    budget.settle(0.25, 0.1)\nprint(budget.has_reservations)"
 SPEND_FOR_EVER = (
     PREPARE
@@ -227,6 +234,24 @@ def test_a_second_command_cannot_reset_the_ledger(path: Path) -> None:
     with pytest.raises(FileExistsError):
         SharedBudget.create(path, 1.0)
     assert not SharedBudget.open(path).reserve(0.5)
+
+
+def test_ledgers_of_killed_commands_are_removed_and_no_others(tmp_path: Path) -> None:
+    with start(KEEP_A_LEDGER, tmp_path) as killed, start(KEEP_A_LEDGER, tmp_path) as alive:
+        abandoned, kept = (Path(first_line(command).strip()) for command in (killed, alive))
+        os.kill(killed.pid, signal.SIGKILL)
+        killed.wait()
+        here = str(killed.pid)
+        others = [tmp_path / abandoned.name.replace(here, name) for name in ("elsewhere-" + here, "x")]
+        others += [tmp_path / "summary.json", ledger_path(tmp_path)]
+        for path in others:
+            path.touch()
+        remove_abandoned(tmp_path)
+        assert set(tmp_path.iterdir()) == {kept, *others}
+        assert SharedBudget.open(kept).n_calls == 0
+        os.kill(alive.pid, signal.SIGKILL)
+    remove_abandoned(tmp_path)
+    assert set(tmp_path.iterdir()) == set(others)
 
 
 def test_judges_in_several_processes_keep_one_limit(path: Path, tmp_path: Path) -> None:

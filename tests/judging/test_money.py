@@ -9,10 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aipo_lab.errors import UserError
-from aipo_lab.judging.calls import Judge, JudgeReply, JudgeRequest, Message
+from aipo_lab.judging.calls import Judge, JudgeReply, JudgeRequest, Message, count_calls
 from aipo_lab.judging.money import (
     Budget,
     BudgetReached,
+    CostEstimate,
     Price,
     estimate_cost,
     find_price,
@@ -77,6 +78,12 @@ def test_a_limit_that_just_suffices_suffices(judge_on: JudgeOn) -> None:
         with pytest.raises(BudgetReached):
             judge.ask(asked(11), silent)
     assert server.answered_total == 10
+
+
+@pytest.mark.parametrize(("n", "said"), [(0, "0 calls"), (1, "1 call"), (2, "2 calls"), (1204, "1,204 calls")])
+def test_calls_are_counted_as_a_person_does(n: int, said: str) -> None:
+    assert count_calls(n) == said
+    assert str(CostEstimate(n, 0, 0, 0.0)).startswith(f"{said}, ")
 
 
 def test_stored_replies_are_free_even_without_money(judge_on: JudgeOn) -> None:

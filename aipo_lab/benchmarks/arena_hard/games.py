@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from aipo_lab.benchmarks.arena_hard.prompts import MAX_TOKENS, second_attempt
+from aipo_lab.benchmarks.arena_hard.prompts import second_attempt
 from aipo_lab.benchmarks.arena_hard.verdicts import V01, Game, distinct_labels, judged_game
 from aipo_lab.judging.calls import Judge, JudgeReply, JudgeRequest, Outcome
 from aipo_lab.progress import Progress
@@ -43,7 +43,7 @@ def _finish(attempts: Sequence[tuple[JudgeRequest, Outcome]], judge: Judge) -> G
     game = judged_game(text, V01.read_verdict(text), V01)
     if game.failure is None:
         return game
-    cut = f", the last one cut off at {MAX_TOKENS} tokens" if last.finish_reason == "length" else ""
+    cut = ", the last one cut off by its length limit" if last.finish_reason == "length" else ""
     failure = f"{game.failure} (attempts: {len(attempts)}{cut})"
     for request, _ in attempts:
         judge.discard(request, failure)

@@ -72,7 +72,9 @@ def _files(path: Path) -> list[Path]:
         return [path]
     files = sorted(path.glob("*.jsonl"))
     if not files:
-        raise UserError(f"the folder {path} holds no .jsonl file; give a file, or a folder of them")
+        below = sorted({str(file.parent) for depth in ("*", "*/*") for file in path.glob(f"{depth}/*.jsonl")})
+        remedy = f"give one of: {', '.join(below)}" if below else "give a file, or a folder of them"
+        raise UserError(f"the folder {path} holds no .jsonl file; {remedy}")
     return files
 
 
