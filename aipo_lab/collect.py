@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from aipo_lab.benchmarks.metrics import BENCHMARK_METRICS
 from aipo_lab.jsonl import iterate_jsonl, read_json
 from aipo_lab.pipeline import Iteration, TrialGraph
 from aipo_lab.plan import SweepGraph
@@ -41,9 +42,10 @@ def _metrics(iteration: Iteration, store: Store) -> dict[str, float] | None:
         artifact = find_artifact(store, node)
         if artifact is None:
             return None
-        for name, score in read_json(artifact.file("scores.json")).items():
+        scores = read_json(artifact.file("scores.json"))
+        metrics[f"{benchmark}/n"] = scores[BENCHMARK_METRICS[benchmark].win_rate.split("/")[1]]["n"]
+        for name, score in scores.items():
             metrics[f"{benchmark}/{name}"] = score["value"]
-            metrics[f"{benchmark}/n"] = score["n"]
             if score["se"] is not None:
                 metrics[f"{benchmark}/{name}_se"] = score["se"]
     return metrics

@@ -20,6 +20,7 @@ from typing_extensions import override
 from aipo_lab.execution.executor import StageProgress
 from aipo_lab.judging.calls import count_calls
 from aipo_lab.judging.ledger import SharedBudget
+from aipo_lab.judging.money import usd_text
 from aipo_lab.plan import StagePlan, SweepGraph
 from aipo_lab.stages.definition import STAGE_NAMES, StageNode
 from aipo_lab.store import Store
@@ -189,8 +190,8 @@ class SweepDisplay(StudyListener):
 
 def spent_text(budget: SharedBudget) -> str:
     """What judges were asked and cost so far: `412 calls, $1.37 of $10.00`."""
-    limit = "" if budget.limit_usd is None else f" of ${budget.limit_usd:,.2f}"
-    money = f", ${budget.spent_usd:,.2f}{limit}" if budget.spent_usd or limit else ""
+    limit = "" if budget.limit_usd is None else f" of {usd_text(budget.limit_usd)}"
+    money = f", {usd_text(budget.spent_usd)}{limit}" if budget.spent_usd or limit else ""
     return f"{count_calls(budget.n_calls)}{money}"
 
 

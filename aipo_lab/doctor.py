@@ -115,7 +115,8 @@ def _judge() -> str:
     from aipo_lab.judging.settings import JudgeSettings
 
     settings = JudgeSettings()
-    return f"{settings.model} at {find_endpoint(settings).url}, key set"
+    endpoint = find_endpoint(settings)
+    return f"{settings.model} at {endpoint.url}, {'key set' if endpoint.key else 'no key set (a local server)'}"
 
 
 def _smollm2() -> str:

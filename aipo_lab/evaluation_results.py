@@ -105,13 +105,22 @@ def merge(model: str, found: Sequence[Finished]) -> ModelScores:
 
 
 def write_evaluation(evaluation: Evaluation, found: Sequence[Finished], out: Path) -> None:
-    """Make the output folder hold what is finished, and nothing of this evaluation's other benchmarks."""
-    for name in evaluation.scores.keys() - {one.benchmark for one in found}:
-        _remove(out / name)
+    """Write what is finished into the output folder; what an earlier evaluation has left there of others stays.
+
+    `evaluation.json` says of every benchmark by which judge, over how many questions and from which artifacts it is.
+    """
+    manifest = out / MANIFEST
+    benchmarks = read_json(manifest)["benchmarks"] if manifest.is_file() else {}
     for one in found:
         _write_benchmark(one, out / one.benchmark)
-    references = {one.benchmark: {"answers": str(one.answers.path), "scores": str(one.scores.path)} for one in found}
-    write_json(out / MANIFEST, {"model": model_name(evaluation, found), "benchmarks": references})
+        benchmarks[one.benchmark] = {
+            "model": one.model,
+            "judge": one.scores.summary["judge"],
+            "questions": one.scores.summary["answers"],
+            "answers": str(one.answers.path),
+            "scores": str(one.scores.path),
+        }
+    write_json(manifest, {"model": model_name(evaluation, found), "benchmarks": benchmarks})
 
 
 def _write_benchmark(finished: Finished, folder: Path) -> None:

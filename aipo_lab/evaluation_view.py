@@ -43,7 +43,6 @@ def run_evaluation(
     ledger = ledger_path(store.root)
     evaluation = plan_evaluation(config, JudgingPlace(store.judge_calls, ledger))
     folder = choose_output_folder(config, evaluation, out, runs / "evaluations")
-    make_writable_folder(folder, "output folder", "--out")
     remove_abandoned(ledger.parent)
     ledger.unlink(missing_ok=True)
     judge = config.benchmarks.judge
@@ -51,6 +50,7 @@ def run_evaluation(
     budget = SharedBudget.create(ledger, limit_usd)
     try:
         check_judges(evaluation.nodes(), store)
+        make_writable_folder(folder, "output folder", "--out")
         outcome = _run(config, evaluation, store, console, budget)
     except KeyboardInterrupt:
         again = shlex.join(["aipo-lab", *sys.argv[1:]])

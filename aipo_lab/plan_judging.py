@@ -12,7 +12,7 @@ from aipo_lab.benchmarks.config import BenchmarksConfig
 from aipo_lab.benchmarks.official import Answer, OfficialBenchmark
 from aipo_lab.judging.calls import JudgeRequest
 from aipo_lab.judging.ledger import SharedBudget, remove_abandoned
-from aipo_lab.judging.money import CHARACTERS_PER_TOKEN, CostEstimate, estimate_cost, find_price
+from aipo_lab.judging.money import CHARACTERS_PER_TOKEN, CostEstimate, estimate_cost, find_price, usd_text
 from aipo_lab.judging.settings import JudgeSettings
 from aipo_lab.plan import SweepGraph
 from aipo_lab.progress import Progress
@@ -53,6 +53,19 @@ def open_budget(graph: SweepGraph, ledger: Path, max_cost_usd: float | None) -> 
     ledger.unlink(missing_ok=True)  # it bears this process's number: an earlier process with that number is gone
     limits = [judge.max_cost_usd for judge in judges if judge.max_cost_usd is not None]
     return SharedBudget.create(ledger, max_cost_usd if max_cost_usd is not None else min(limits, default=None))
+
+
+def limit_warning(graph: SweepGraph, store: Store, budget: SharedBudget) -> str | None:
+    """What to say where a sweep's judging could cost more than its limit; None where it cannot."""
+    if budget.limit_usd is None:
+        return None
+    most = _sum(judging_costs(graph, store).values()).usd
+    if most is None or most <= budget.limit_usd:
+        return None
+    return (
+        f"judging could cost up to {usd_text(most)}, more than the limit of {usd_text(budget.limit_usd)}: where it is "
+        "reached, scores stay open and a later run goes on"
+    )
 
 
 def benchmark_cost(name: str, config: BenchmarksConfig) -> CostEstimate:

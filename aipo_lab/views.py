@@ -21,7 +21,7 @@ from aipo_lab.errors import UserError
 from aipo_lab.evaluation_graph import check_judges
 from aipo_lab.execution import make_executor
 from aipo_lab.plan import StagePlan, build_graph, estimate_duration_s, plan_stages, sweep_workers
-from aipo_lab.plan_judging import judging_costs, open_budget
+from aipo_lab.plan_judging import judging_costs, limit_warning, open_budget
 from aipo_lab.results import ResultRow
 from aipo_lab.store import Store
 from aipo_lab.study import Study
@@ -65,6 +65,8 @@ def run_sweep(
     budget = open_budget(study.graph, folder.judge_costs, max_cost_usd)
     try:
         check_judges(study.graph.nodes.values(), store)
+        if budget is not None and (warning := limit_warning(study.graph, store, budget)):
+            console.print(warning, highlight=False, soft_wrap=True)
     except UserError:
         folder.judge_costs.unlink(missing_ok=True)
         raise
@@ -253,6 +255,10 @@ def browse(path: Path, port: int, open_browser: bool) -> None:
     from aipo_lab.browsing.server import serve
     from aipo_lab.evaluation import MANIFEST
 
+    if not any((path / name).is_file() for name in (MANIFEST, "sweep.yaml")):
+        below = sorted(str(found.parent) for name in (MANIFEST, "sweep.yaml") for found in path.rglob(name))
+        hint = f"; below it there are {', '.join(below[:5])}" if below else "" if path.is_dir() else " (no such folder)"
+        raise UserError(f"{path} is not the output folder of a sweep or an evaluation{hint}")
     entries = evaluation_entries(path) if (path / MANIFEST).is_file() else sweep_entries(path)
     with TemporaryDirectory() as folder:
         serve(with_baselines(entries, Path(folder)), path.resolve().name, port, open_browser)

@@ -220,13 +220,13 @@ def test_replies_without_verdict_fail_with_the_reason_and_are_asked_again_until_
     assert "no number in square brackets" in scores["notes"][-1]
 
 
-def test_without_any_verdict_each_benchmark_says_so_and_keeps_no_older_files(
+def test_without_any_verdict_each_benchmark_says_so_and_earlier_results_stay(
     cache: Path, base_model_folder: Path, tmp_path: Path
 ) -> None:
     both = "alpaca_eval,mt_bench"
-    stale = tmp_path / "out" / "mt_bench" / "scores.json"
-    stale.parent.mkdir(parents=True)
-    stale.write_text("{}")
+    earlier = tmp_path / "out" / "mt_bench" / "scores.json"
+    earlier.parent.mkdir(parents=True)
+    earlier.write_text("{}")
     with JudgeServer(lambda body: "Hm.", logprobs=lambda body: {"[/INST]": -0.1}) as server:
         result = run(command(base_model_folder, server, tmp_path, "--limit", "2", benchmarks=both))
     assert result.returncode == 1
@@ -235,7 +235,7 @@ def test_without_any_verdict_each_benchmark_says_so_and_keeps_no_older_files(
     assert "'[/INST]'" in result.stderr  # the judge's words are shown as they are
     assert "try another judge" in result.stderr and "unjudged_share" not in result.stderr
     assert read_json(tmp_path / "out" / "evaluation.json") == {"model": "model", "benchmarks": {}}
-    assert not stale.parent.exists()
+    assert earlier.read_text() == "{}"
 
 
 def test_the_cost_limit_stops_it_and_a_higher_one_goes_on(cache: Path, base_model_folder: Path, tmp_path: Path) -> None:

@@ -60,7 +60,7 @@ def evaluation_entries(folder: Path) -> list[Entry]:
     if not evaluation["benchmarks"]:
         raise UserError(f"{folder} has no finished benchmark; run the same aipo-lab evaluate again to go on")
     return [
-        Entry(benchmark, evaluation["model"], Path(made["answers"]) / ANSWERS, Path(made["scores"]) / JUDGMENTS)
+        Entry(benchmark, made["model"], Path(made["answers"]) / ANSWERS, Path(made["scores"]) / JUDGMENTS)
         for benchmark, made in evaluation["benchmarks"].items()
     ]
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from aipo_lab.errors import UserError
 from aipo_lab.judging.calling import Caller
 from aipo_lab.judging.calls import JudgeReply, JudgeRequest, Outcome, Unanswered, count_calls
-from aipo_lab.judging.money import BudgetReached, Price, Purse, estimate_cost
+from aipo_lab.judging.money import BudgetReached, Price, Purse, estimate_cost, usd_text
 from aipo_lab.judging.replies import Fault, OutOfTime, Refusal
 from aipo_lab.judging.store import CallStore
 from aipo_lab.judging.stored import Settle
@@ -148,11 +148,11 @@ class Asking:
     def _budget_reached(self) -> BudgetReached:
         left = estimate_cost((request for _, request in self._pending), self._price)
         lost_usd = self._budget.lost_usd
-        lost = f" and ${lost_usd:,.4f} that calls of killed processes may have cost" if lost_usd else ""
+        lost = f" and {usd_text(lost_usd)} that calls of killed processes may have cost" if lost_usd else ""
         stored = "was answered and is stored" if self._n_answered == 1 else "were answered and are stored"
         return BudgetReached(
-            f"the next call could pass the cost limit of ${self._budget.limit_usd:,.2f}: "
-            f"${self._budget.spent_usd:,.4f} spent{lost}\n"
+            f"the next call could pass the cost limit of {usd_text(self._budget.limit_usd or 0)}: "
+            f"{usd_text(self._budget.spent_usd)} spent{lost}\n"
             f"{count_calls(self._n_answered)} of this evaluation {stored}, what is left: {left}.\n"
             "Run the same command again with a higher --max-cost: it goes on from here and pays nothing twice"
         )

@@ -32,7 +32,8 @@ class ApiJudge(StoredJudge):
             raise UserError(
                 f"a cost limit needs the price of the judge {settings.model!r}, which is unknown: add it to the "
                 f"judge's settings, e.g. prices: {{{settings.model}: {{input: 2.5, output: 10}}}} (USD per million "
-                "tokens; 0 for a server of your own), or leave --max-cost out"
+                "tokens; 0 for a server of your own), on the command line --set 'benchmarks.judge.prices={…}'; "
+                "or leave --max-cost out"
             )
 
     def _unit(self) -> str:

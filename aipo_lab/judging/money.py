@@ -24,6 +24,11 @@ EXTRA_TOKENS_PER_MESSAGE = 8
 """More than the chat format adds to a message (3 or 4 tokens, and 3 to prime the reply)."""
 
 
+def usd_text(usd: float) -> str:
+    """An amount with as many digits as tell something: $12.30, $0.0042."""
+    return f"${usd:,.2f}" if usd == 0 or usd >= 0.095 else f"${usd:.4f}"
+
+
 class BudgetReached(UserError):
     """The next call could pass the cost limit: the message says what is done, what is left and how to go on."""
 

@@ -53,7 +53,7 @@ def judge_official(context: StageContext[JudgeOfficialConfig]) -> Mapping[str, A
     n_verdicts = len(benchmark.questions) * OFFICIAL_BENCHMARKS[config.benchmark].verdicts_per_question
     _require_verdicts(judged, n_verdicts, config)
     unjudged = Estimate(100 * len(judged.unjudged) / n_verdicts, None, n_verdicts)
-    write_scores(context.folder, config.benchmark, {"unjudged": unjudged, **judged.scores})
+    write_scores(context.folder, config.benchmark, {**judged.scores, "unjudged": unjudged})
     write_jsonl(context.folder / "judgments.jsonl", map(asdict, benchmark.by_question(judged)))
     benchmark.write_judgments(context.folder / "official", answers.summary["model"], judge.name, judged)
     return {

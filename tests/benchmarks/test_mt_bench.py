@@ -295,7 +295,7 @@ def test_answers_that_cannot_be_judged_are_all_named_before_any_call(bench: MtBe
         bench.judge("mistral-7b", answers, None, judge, no_progress)
     message = str(caught.value)
     assert "the answers of mistral-7b" in message
-    assert "no answer to question 81, 82\n" in message
+    assert "no answer to 2 questions: 81, 82\n" in message
     assert "several answers to question 86\n" in message
     assert "not one text per turn for question 90\n" in message
     assert "MT-Bench has no question 7" in message

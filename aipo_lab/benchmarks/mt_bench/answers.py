@@ -15,6 +15,9 @@ from aipo_lab.benchmarks.mt_bench.questions import FIRST_ID, LAST_ID
 from aipo_lab.benchmarks.official import Answer, Question
 from aipo_lab.errors import UserError
 
+SHOWN = 8
+"""How many questions an error names."""
+
 NO_TIME = 0.0
 """`tstamp` of the rows written here: nothing reads it, and without the clock equal answers give equal files."""
 
@@ -85,9 +88,16 @@ def check_answers(model: str, answers: Sequence[Answer], questions: Sequence[Que
         ],
         "MT-Bench has no": sorted(set(ids) - {str(number) for number in range(FIRST_ID, LAST_ID + 1)}),
     }
-    problems = [f"{fault} question {', '.join(found)}" for fault, found in faults.items() if found]
+    problems = [f"{fault} {_named(found)}" for fault, found in faults.items() if found]
     if problems:
         raise UserError.from_problems(
-            f"the answers of {model} cannot be judged; answer the {len(questions)} questions again:", problems
+            f"the answers of {model} cannot be judged; answer the {len(questions)} questions again, or limit the "
+            "benchmark as it was when they were answered:",
+            problems,
         )
     return by_id
+
+
+def _named(questions: Sequence[str]) -> str:
+    shown = ", ".join(questions[:SHOWN]) + (", …" if len(questions) > SHOWN else "")
+    return f"question {shown}" if len(questions) == 1 else f"{len(questions)} questions: {shown}"
