@@ -305,7 +305,7 @@ def test_an_answer_file_that_lacks_questions_is_refused(cache: Path, base_model_
     assert more.returncode == 1
     assert "lacks 3 of AlpacaEval 2's 5 questions" in more.stderr
     assert "lack 3 of 5 Arena-Hard questions" in more.stderr
-    assert "no answer to question" in more.stderr
+    assert "no answer to 3 questions" in more.stderr
 
 
 def test_a_folder_is_a_model_or_holds_one_answer_file_for_each_benchmark(tmp_path: Path) -> None:
