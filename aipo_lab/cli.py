@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
@@ -13,6 +13,7 @@ from aipo_lab.errors import MissingDependency, UserError
 
 if TYPE_CHECKING:
     from aipo_lab.sweep import Sweep
+    from aipo_lab.views import RunOutcome
 
 EXIT_FAILED_TRIALS = 1
 EXIT_USER_ERROR = 2
@@ -186,10 +187,7 @@ def evaluate(
     from aipo_lab.evaluation_view import run_evaluation
 
     config = evaluation_config(model, [name for name in benchmarks.split(",") if name], limit, judge, overrides)
-    outcome = run_evaluation(config, out, RUNS, store, max_cost_usd, as_json)
-    if outcome.interrupted:
-        sys.exit(EXIT_INTERRUPTED)
-    sys.exit(EXIT_FAILED_TRIALS if outcome.failures else 0)
+    _exit(run_evaluation(config, out, RUNS, store, max_cost_usd, as_json, program()))
 
 
 @main.command()
@@ -279,7 +277,10 @@ def _run(sweep: Sweep, out: Path | None, store: Path, executor: str, max_cost_us
     from aipo_lab.sweep_folder import choose_folder
     from aipo_lab.views import run_sweep
 
-    outcome = run_sweep(sweep, choose_folder(sweep, out, RUNS), store, executor, program(), max_cost_usd)
+    _exit(run_sweep(sweep, choose_folder(sweep, out, RUNS), store, executor, program(), max_cost_usd))
+
+
+def _exit(outcome: RunOutcome) -> NoReturn:
     if outcome.interrupted:
         sys.exit(EXIT_INTERRUPTED)
     sys.exit(EXIT_FAILED_TRIALS if outcome.failures else 0)

@@ -22,7 +22,7 @@ class JudgingPlace:
     """Where judges keep their replies, and the file of the money a command spends."""
 
     calls: Path
-    ledger: Path | None = None
+    ledger: Path
 
 
 @dataclass(frozen=True)
@@ -72,8 +72,7 @@ class EvaluationGraph:
             inputs["baseline"] = base_answers
         runtime = self.runtime
         if self.place is not None:
-            ledger = None if self.place.ledger is None else str(self.place.ledger)
-            judging = JudgingRuntime(settings=judge, calls=str(self.place.calls), ledger=ledger)
+            judging = JudgingRuntime(settings=judge, calls=str(self.place.calls), ledger=str(self.place.ledger))
             runtime = runtime.model_copy(update={"judging": judging})
         return make_node("judge_official", config, inputs, runtime)
 

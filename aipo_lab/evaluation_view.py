@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import shlex
 import signal
-import sys
 import threading
 import time
 from pathlib import Path
@@ -26,38 +24,42 @@ from aipo_lab.execution import make_executor
 from aipo_lab.execution.executor import StageProgress
 from aipo_lab.execution.inline import worker_count
 from aipo_lab.execution.scheduler import GraphListener, GraphOutcome, Scheduler
-from aipo_lab.judging.ledger import SharedBudget, ledger_path, remove_abandoned
+from aipo_lab.judging.ledger import SharedBudget, command_ledger, ledger_path
 from aipo_lab.scoring import show
 from aipo_lab.stages.definition import StageNode
 from aipo_lab.store import Store, make_writable_folder
-from aipo_lab.views import RunOutcome, raise_interrupt
+from aipo_lab.views import RunOutcome, raise_interrupt, say_spent, say_stopped
 
 
 def run_evaluation(
-    config: EvaluationConfig, out: Path | None, runs: Path, store_root: Path, max_cost_usd: float | None, as_json: bool
+    config: EvaluationConfig,
+    out: Path | None,
+    runs: Path,
+    store_root: Path,
+    max_cost_usd: float | None,
+    as_json: bool,
+    program: str,
 ) -> RunOutcome:
-    """Evaluate with live progress on standard error; prints the scores and writes the output folder."""
+    """Evaluate with live progress on standard error; prints the scores and writes the output folder.
+
+    `program` is how to call this program, for the command that is printed.
+    """
     console = Console(stderr=True)
     store = Store(store_root)
     store.prepare()
     ledger = ledger_path(store.root)
     evaluation = plan_evaluation(config, JudgingPlace(store.judge_calls, ledger))
     folder = choose_output_folder(config, evaluation, out, runs / "evaluations")
-    remove_abandoned(ledger.parent)
-    ledger.unlink(missing_ok=True)
     judge = config.benchmarks.judge
     limit_usd = max_cost_usd if max_cost_usd is not None or judge is None else judge.max_cost_usd
-    budget = SharedBudget.create(ledger, limit_usd)
     try:
-        check_judges(evaluation.nodes(), store)
-        make_writable_folder(folder, "output folder", "--out")
-        outcome = _run(config, evaluation, store, console, budget)
+        with command_ledger(ledger, limit_usd) as budget:
+            check_judges(evaluation.nodes(), store)
+            make_writable_folder(folder, "output folder", "--out")
+            outcome = _run(config, evaluation, store, console, budget)
     except KeyboardInterrupt:
-        again = shlex.join(["aipo-lab", *sys.argv[1:]])
-        console.print(f"\nstopped; nothing finished is lost. Resume with:\n  {again}", highlight=False, soft_wrap=True)
+        say_stopped(console, program)
         return RunOutcome(interrupted=True)
-    finally:
-        ledger.unlink()
     found = find_finished(evaluation, store)
     write_evaluation(evaluation, found, folder)
     if found:
@@ -77,7 +79,7 @@ def _run(
         with _Display(console, evaluation, store, budget) as display:
             return Scheduler(store, executor, display).run(evaluation.nodes())
     finally:
-        console.print(f"judges: {spent_text(budget)}", highlight=False)
+        say_spent(console, budget)
         executor.shutdown()
         signal.signal(signal.SIGTERM, previous)
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NoReturn
 
@@ -11,8 +12,8 @@ from aipo_lab.benchmarks.catalogue import load_official
 from aipo_lab.benchmarks.config import BenchmarksConfig
 from aipo_lab.benchmarks.official import Answer, OfficialBenchmark
 from aipo_lab.judging.calls import JudgeRequest
-from aipo_lab.judging.ledger import SharedBudget, remove_abandoned
-from aipo_lab.judging.money import CHARACTERS_PER_TOKEN, CostEstimate, estimate_cost, find_price, usd_text
+from aipo_lab.judging.ledger import SharedBudget, command_ledger
+from aipo_lab.judging.money import CHARACTERS_PER_TOKEN, CostEstimate, Price, estimate_cost, find_price, usd_text
 from aipo_lab.judging.settings import JudgeSettings
 from aipo_lab.plan import SweepGraph
 from aipo_lab.progress import Progress
@@ -41,18 +42,20 @@ def judging_costs(graph: SweepGraph, store: Store) -> dict[str, CostEstimate]:
     return costs
 
 
-def open_budget(graph: SweepGraph, ledger: Path, max_cost_usd: float | None) -> SharedBudget | None:
-    """The money all judges of a sweep may spend together in this session; None if it has nothing to judge.
+@contextmanager
+def open_budget(graph: SweepGraph, ledger: Path, max_cost_usd: float | None) -> Iterator[SharedBudget | None]:
+    """The money all judges of a sweep may spend together while the block runs; None if it has no official benchmark.
 
     The limit is `max_cost_usd`, else the least that a recipe's judge may spend.
     """
     judges = [recipe.benchmarks.judge for recipe in graph.recipes.values() if recipe.benchmarks.judge is not None]
     if not judges:
-        return None
-    remove_abandoned(ledger.parent)
-    ledger.unlink(missing_ok=True)  # it bears this process's number: an earlier process with that number is gone
+        yield None
+        return
     limits = [judge.max_cost_usd for judge in judges if judge.max_cost_usd is not None]
-    return SharedBudget.create(ledger, max_cost_usd if max_cost_usd is not None else min(limits, default=None))
+    limit_usd = max_cost_usd if max_cost_usd is not None else min(limits, default=None)
+    with command_ledger(ledger, limit_usd) as budget:
+        yield budget
 
 
 def limit_warning(graph: SweepGraph, store: Store, budget: SharedBudget) -> str | None:
@@ -72,11 +75,9 @@ def benchmark_cost(name: str, config: BenchmarksConfig) -> CostEstimate:
     """What judging one model once costs."""
     settings, judge = config.official()[name], config.judge
     assert judge is not None
-    free = judge.engine == "local"
-    price = None if free else find_price(judge.model, judge.prices)
+    price = Price(input=0, output=0) if judge.engine == "local" else find_price(judge.model, judge.prices)
     benchmark = load_official(name, settings.limit)
-    cost = estimate_cost(_requests(benchmark, judge, settings.max_new_tokens * CHARACTERS_PER_TOKEN), price)
-    return CostEstimate(cost.calls, cost.prompt_tokens, cost.completion_tokens, 0.0) if free else cost
+    return estimate_cost(_requests(benchmark, judge, settings.max_new_tokens * CHARACTERS_PER_TOKEN), price)
 
 
 class _Asked(Exception):

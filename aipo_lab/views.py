@@ -6,7 +6,7 @@ import os
 import shlex
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
@@ -20,6 +20,8 @@ from aipo_lab.display import SweepDisplay, TimeEstimate, format_duration, plan_t
 from aipo_lab.errors import UserError
 from aipo_lab.evaluation_graph import check_judges
 from aipo_lab.execution import make_executor
+from aipo_lab.execution.executor import Executor
+from aipo_lab.judging.ledger import SharedBudget
 from aipo_lab.plan import StagePlan, build_graph, estimate_duration_s, plan_stages, sweep_workers
 from aipo_lab.plan_judging import judging_costs, limit_warning, open_budget
 from aipo_lab.results import ResultRow
@@ -62,29 +64,13 @@ def run_sweep(
         console.print("another process runs this sweep too: stages are shared, and the other one logs to MLflow")
     plans, workers = study.plan(), sweep_workers(sweep)
     _announce(console, study, plans)
-    budget = open_budget(study.graph, folder.judge_costs, max_cost_usd)
     try:
-        check_judges(study.graph.nodes.values(), store)
-        if budget is not None and (warning := limit_warning(study.graph, store, budget)):
-            console.print(warning, highlight=False, soft_wrap=True)
-    except UserError:
-        folder.judge_costs.unlink(missing_ok=True)
-        raise
-    display = SweepDisplay(console, study.graph, plans, TimeEstimate(study.graph, store, workers), budget)
-    previous = signal.signal(signal.SIGTERM, raise_interrupt)
-    try:
-        with display:
-            rows = study.run(lambda: make_executor(executor, store, workers), display)
+        with open_budget(study.graph, folder.judge_costs, max_cost_usd) as budget:
+            rows = _run_stages(console, study, plans, budget, lambda: make_executor(executor, store, workers))
     except KeyboardInterrupt:
         study.tracker.finish([], "stopped")
-        again = shlex.join([program, *sys.argv[1:]])
-        console.print(f"\nstopped; nothing finished is lost. Resume with:\n  {again}", highlight=False, soft_wrap=True)
+        say_stopped(console, program)
         return RunOutcome(study.failures, interrupted=True)
-    finally:
-        signal.signal(signal.SIGTERM, previous)
-        if budget is not None:
-            console.print(f"judges: {spent_text(budget)}", highlight=False)
-            budget.path.unlink()
     report = study.draw_report(rows)
     made = [path for path in (folder.figures, report, folder.results) if path.exists()]  # no results, no figures
     study.tracker.finish(made, "failed" if study.failures else "complete")
@@ -92,6 +78,40 @@ def run_sweep(
     for warning in safe.warnings:
         console.print(f"[yellow]warning:[/yellow] {warning}", soft_wrap=True)
     return RunOutcome(study.failures)
+
+
+def _run_stages(
+    console: Console,
+    study: Study,
+    plans: Sequence[StagePlan],
+    budget: SharedBudget | None,
+    executor: Callable[[], Executor],
+) -> list[ResultRow]:
+    """Run what is missing with live progress; KeyboardInterrupt passes through, SIGTERM becomes one."""
+    graph, store = study.graph, study.store
+    check_judges(graph.nodes.values(), store)
+    if budget is not None and (warning := limit_warning(graph, store, budget)):
+        console.print(warning, highlight=False, soft_wrap=True)
+    display = SweepDisplay(console, graph, plans, TimeEstimate(graph, store, sweep_workers(study.sweep)), budget)
+    previous = signal.signal(signal.SIGTERM, raise_interrupt)
+    try:
+        with display:
+            return study.run(executor, display)
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+        if budget is not None:
+            say_spent(console, budget)
+
+
+def say_stopped(console: Console, program: str) -> None:
+    """What a person reads after Ctrl-C: how to go on."""
+    again = shlex.join([program, *sys.argv[1:]])
+    console.print(f"\nstopped; nothing finished is lost. Resume with:\n  {again}", highlight=False, soft_wrap=True)
+
+
+def say_spent(console: Console, budget: SharedBudget) -> None:
+    """What judges were asked and cost in the end."""
+    console.print(f"judges: {spent_text(budget)}", highlight=False)
 
 
 def raise_interrupt(*_: Any) -> NoReturn:

@@ -99,6 +99,18 @@ def store(tmp_path: Path) -> Store:
 
 
 @pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The official benchmarks' files as if fetched, and a planted key for the judge."""
+    from official_assets import KEY, install_all
+
+    for name in ("AIPO_LAB_JUDGE_MODEL", "OPENAI_BASE_URL", "MLFLOW_TRACKING_URI"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    install_all(tmp_path / "cache", monkeypatch)
+    return tmp_path / "cache"
+
+
+@pytest.fixture
 def put_artifact(store: Store) -> Callable[..., str]:
     """Publishes an artifact of JSON-lines files (lists) and linked folders (paths); returns its reference."""
     numbers = itertools.count()

@@ -9,6 +9,8 @@ import alpaca_eval_files
 import arena_hard_files
 import pytest
 
+KEY = "sk-planted-in-the-environment-41c7"
+
 
 def install_all(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Place every official file where `aipo-lab assets fetch` would; skips the test without them."""

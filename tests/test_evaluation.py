@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 from judging.judge_server import TRANSIENT_FAULTS, Body, Gate, JudgeServer, canonical, wait_until
-from official_assets import install_all
+from official_assets import KEY
 
 from aipo_lab.browsing.answers import read_questions
 from aipo_lab.browsing.entries import evaluation_entries, with_baselines
@@ -25,7 +25,6 @@ from aipo_lab.jsonl import read_json, read_jsonl
 from aipo_lab.scoring import alpaca_eval, arena_hard, mt_bench
 
 AIPO_LAB = str(Path(sys.executable).with_name("aipo-lab"))
-KEY = "sk-planted-in-the-environment-41c7"
 ALL = "alpaca_eval,arena_hard,mt_bench"
 N_CALLS = {"alpaca_eval": 10, "arena_hard": 20, "mt_bench": 20}
 JUDGE = "gpt-4-1106-preview"
@@ -54,15 +53,6 @@ def fault(body: Body, arrival: int) -> str | None:
     kinds = sorted(TRANSIENT_FAULTS)
     n = number_of(body)
     return kinds[(n + arrival) % len(kinds)] if n % 5 < 2 and arrival <= n % 2 else None
-
-
-@pytest.fixture
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    for name in ("AIPO_LAB_JUDGE_MODEL", "OPENAI_BASE_URL", "MLFLOW_TRACKING_URI"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("OPENAI_API_KEY", KEY)
-    install_all(tmp_path / "cache", monkeypatch)
-    return tmp_path / "cache"
 
 
 def command(model: Path, server: JudgeServer, folder: Path, *more: str, benchmarks: str = ALL) -> list[str]:

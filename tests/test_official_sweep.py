@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 import yaml
 from judging.judge_server import JudgeServer
-from official_assets import install_all
+from official_assets import KEY
 from test_cli import RECIPE
-from test_evaluation import AIPO_LAB, KEY, logprobs, reply
+from test_evaluation import AIPO_LAB, logprobs, reply
 
 from aipo_lab.browsing.entries import sweep_entries
 from aipo_lab.jsonl import read_json
@@ -38,15 +38,6 @@ def write_sweep(folder: Path, server: JudgeServer, **changes: Any) -> Path:
     path = folder / "official.yaml"
     path.write_text(yaml.safe_dump({"name": "official", "profile": "micro", "recipe": recipe, "space": SPACE}))
     return path
-
-
-@pytest.fixture
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    for name in ("AIPO_LAB_JUDGE_MODEL", "OPENAI_BASE_URL", "MLFLOW_TRACKING_URI"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("OPENAI_API_KEY", KEY)
-    install_all(tmp_path / "cache", monkeypatch)
-    return tmp_path / "cache"
 
 
 def run(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:

@@ -107,6 +107,13 @@ class OfficialBenchmark(Protocol):
         ...
 
 
+def official_file(folder: Path, *parts: str) -> Path:
+    """The path of an official file below `folder`, whose folders are made."""
+    path = folder.joinpath(*parts)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path
+
+
 def file_name(name: str) -> str:
     """A model's or judge's name as a file name: hub ids and paths have slashes."""
     return name.strip("/").replace("/", "--")

@@ -7,6 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from aipo_lab.benchmarks.answers import FILE as ANSWERS
 from aipo_lab.benchmarks.answers import Turn, write_turns
 from aipo_lab.benchmarks.catalogue import OFFICIAL_BENCHMARKS, load_official
 from aipo_lab.collect import find_artifact
@@ -18,7 +19,6 @@ from aipo_lab.store import Store
 from aipo_lab.study import Study
 from aipo_lab.sweep_folder import SweepFolder
 
-ANSWERS = "answers.jsonl"
 JUDGMENTS = "judgments.jsonl"
 
 

@@ -178,6 +178,17 @@ def ledger_path(folder: Path) -> Path:
     return folder / f"{NAME_START}{socket.gethostname()}-{os.getpid()}.json"
 
 
+@contextmanager
+def command_ledger(path: Path, limit_usd: float | None) -> Iterator[SharedBudget]:
+    """A new ledger at `ledger_path` while the block runs; those beside it whose commands were killed go."""
+    remove_abandoned(path.parent)
+    path.unlink(missing_ok=True)  # it bears this process's number: an earlier process with that number is gone
+    try:
+        yield SharedBudget.create(path, limit_usd)
+    finally:
+        path.unlink(missing_ok=True)
+
+
 def remove_abandoned(folder: Path) -> None:
     """Delete the ledgers in `folder` whose commands were killed on this machine: only they would have done it."""
     for path in folder.glob(f"{NAME_START}*.json"):

@@ -40,14 +40,14 @@ class JudgingRuntime(StrictModel):
 
     settings: JudgeSettings = Field(description="the judge")
     calls: str = Field(description="folder of the stored replies")
-    ledger: str | None = Field(None, description="file of the money this command spends (none: not counted)")
+    ledger: str = Field(description="file of the money this command spends")
 
     def open(self, device: str) -> Judge:
         """The judge; see `open_judge` for errors."""
         from aipo_lab.judging.ledger import SharedBudget
         from aipo_lab.judging.opening import open_judge
 
-        budget = SharedBudget.open(Path(self.ledger)) if self.ledger else None
+        budget = SharedBudget.open(Path(self.ledger))
         return open_judge(self.settings, Path(self.calls), budget=budget, device=device)
 
 

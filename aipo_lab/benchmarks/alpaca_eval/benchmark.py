@@ -16,7 +16,7 @@ from aipo_lab.benchmarks.alpaca_eval.annotation import annotate, annotator_name
 from aipo_lab.benchmarks.alpaca_eval.formats import quoted, read_outputs, write_annotations, write_outputs
 from aipo_lab.benchmarks.alpaca_eval.metrics import Difficulty, mean_length, win_rates
 from aipo_lab.benchmarks.alpaca_eval.results import AlpacaEvalJudged
-from aipo_lab.benchmarks.official import Answer, Judged, JudgedQuestion, Question, Verdict
+from aipo_lab.benchmarks.official import Answer, Judged, JudgedQuestion, Question, Verdict, official_file
 from aipo_lab.errors import UserError
 from aipo_lab.jsonl import read_json
 from aipo_lab.judging.calls import Judge
@@ -120,15 +120,13 @@ class AlpacaEval:
     def write_answers(self, folder: Path, model: str, answers: Sequence[Answer]) -> Path:
         """Write `model_outputs.json`."""
         texts = zip(self.questions, self._texts(answers, model), strict=True)
-        path = folder / "model_outputs.json"
-        path.parent.mkdir(parents=True, exist_ok=True)
+        path = official_file(folder, "model_outputs.json")
         write_outputs(path, model, ((question.category, question.turns[0], text) for question, text in texts))
         return path
 
     def write_judgments(self, folder: Path, model: str, judge: str, judged: Judged) -> Path:  # noqa: ARG002
         """Write `<annotator>/annotations.json`."""
-        path = folder / annotator_name(judge) / "annotations.json"
-        path.parent.mkdir(parents=True, exist_ok=True)
+        path = official_file(folder, annotator_name(judge), "annotations.json")
         write_annotations(path, judged.judgments)
         return path
 

@@ -24,7 +24,7 @@ from aipo_lab.benchmarks.arena_hard.scores import scores, tally
 from aipo_lab.benchmarks.arena_hard.shapes import BASELINE_V01, CATEGORY_V01, Judgment
 from aipo_lab.benchmarks.arena_hard.tokens import CountTokens, count_tokens, token_lengths
 from aipo_lab.benchmarks.arena_hard.verdicts import V01, judged_game
-from aipo_lab.benchmarks.official import Answer, Judged, JudgedQuestion, Question, Verdict, file_name
+from aipo_lab.benchmarks.official import Answer, Judged, JudgedQuestion, Question, Verdict, file_name, official_file
 from aipo_lab.errors import UserError
 from aipo_lab.hashing import sha256_of
 from aipo_lab.judging.calls import Judge, JudgeRequest
@@ -105,15 +105,13 @@ class ArenaHard:
     def write_answers(self, folder: Path, model: str, answers: Sequence[Answer]) -> Path:
         """Write `model_answer/<model>.jsonl`."""
         ours = self._answers(f"the answers of {model}", answers)
-        path = folder / "model_answer" / f"{file_name(model)}.jsonl"
-        path.parent.mkdir(parents=True, exist_ok=True)
+        path = official_file(folder, "model_answer", f"{file_name(model)}.jsonl")
         write_answers(path, model, ModelAnswers(ours.texts, token_lengths(ours, self.count_tokens)))
         return path
 
     def write_judgments(self, folder: Path, model: str, judge: str, judged: Judged) -> Path:
         """Write `model_judgment/<judge>/<model>.jsonl`."""
-        path = folder / "model_judgment" / file_name(judge) / f"{file_name(model)}.jsonl"
-        path.parent.mkdir(parents=True, exist_ok=True)
+        path = official_file(folder, "model_judgment", file_name(judge), f"{file_name(model)}.jsonl")
         write_judgments(path, judged.judgments)
         return path
 

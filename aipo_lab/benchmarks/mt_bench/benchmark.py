@@ -16,7 +16,7 @@ from aipo_lab.benchmarks.mt_bench.prompts import Grading, GradingCall, reference
 from aipo_lab.benchmarks.mt_bench.questions import TURNS, read_questions, spread_over_categories, turn_label
 from aipo_lab.benchmarks.mt_bench.rating import NO_RATING, Unrated, rating_of
 from aipo_lab.benchmarks.mt_bench.scores import mt_bench_scores
-from aipo_lab.benchmarks.official import Answer, Judged, JudgedQuestion, Question, Verdict, file_name
+from aipo_lab.benchmarks.official import Answer, Judged, JudgedQuestion, Question, Verdict, file_name, official_file
 from aipo_lab.errors import UserError
 from aipo_lab.hashing import sha256_of
 from aipo_lab.jsonl import write_jsonl
@@ -75,15 +75,13 @@ class MtBench:
 
     def write_answers(self, folder: Path, model: str, answers: Sequence[Answer]) -> Path:
         """Write `model_answer/<model>.jsonl`."""
-        path = folder / "model_answer" / f"{file_name(model)}.jsonl"
-        path.parent.mkdir(parents=True, exist_ok=True)
+        path = official_file(folder, "model_answer", f"{file_name(model)}.jsonl")
         write_jsonl(path, answer_rows(model, answers))
         return path
 
     def write_judgments(self, folder: Path, model: str, judge: str, judged: Judged) -> Path:  # noqa: ARG002
         """Write `model_judgment/<judge>_single.jsonl`."""
-        path = folder / "model_judgment" / f"{file_name(judge)}_single.jsonl"
-        path.parent.mkdir(parents=True, exist_ok=True)
+        path = official_file(folder, "model_judgment", f"{file_name(judge)}_single.jsonl")
         write_jsonl(path, judged.judgments)
         return path
 
