@@ -1,16 +1,18 @@
 """A micro-batch as tensors: the prompt of a pair stands once in its row, followed by both responses.
 
-A row holds one pair or several, each laid out as prompt | chosen | rejected. The mask lets a response see its own
-prompt and itself, never the other response or another pair, and both responses count their positions from the end of
-their prompt; so a row gives the same log-probabilities as separate sequences at the price of one prompt per pair.
+A row holds one pair or several, each laid out as prompt | chosen | rejected. A layout or a mask lets a response see its
+own prompt and itself, never the other response or another pair, and both responses count their positions from the end
+of their prompt; so a row gives the same log-probabilities as separate sequences at the price of one prompt per pair.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
+from aipo_lab.training.attention import AttentionLayout
 from aipo_lab.training.pairs import EncodedPair
 
 if TYPE_CHECKING:
@@ -21,6 +23,17 @@ N_ROLES = 3
 PADDING = -1
 
 
+class Sharing(StrEnum):
+    """How the responses of a pair share their prompt in a model."""
+
+    LAYOUT = "layout"
+    """Rows without padding; attention gathers every response with its prompt (see `attention`)."""
+    MASK = "mask"
+    """Rows of about equal length with a mask: for attention that cannot read layouts."""
+    NONE = "none"
+    """A row per response: for models in which sharing is not exact."""
+
+
 @dataclass(frozen=True)
 class PairBatch:
     """A micro-batch of B pairs in R rows of length L with n response tokens.
@@ -28,7 +41,7 @@ class PairBatch:
     `input_ids`, `position_ids`: (R, L). `segments`: (R, L), `3 * pair + role` of a token, -1 for padding.
     `sources`: (n,) flat index into R*L of the position that predicts a response token; `targets`: (n,)
     the token; `responses`: (n,) the response it belongs to, 2*pair for chosen and 2*pair+1 for rejected.
-    `lengths`: (B, 2) tokens of chosen and rejected. `shared`: whether prompts stand once per pair.
+    `lengths`: (B, 2) tokens of chosen and rejected. `layout`: with `Sharing.LAYOUT`.
     """
 
     input_ids: Tensor
@@ -38,17 +51,22 @@ class PairBatch:
     targets: Tensor
     responses: Tensor
     lengths: Tensor
-    shared: bool
+    sharing: Sharing
+    layout: AttentionLayout | None
 
-    def attention_mask(self, dtype: Any) -> Tensor | None:
-        """Additive mask (R, 1, L, L): 0 where attention is allowed, the lowest number of `dtype` elsewhere.
+    def attention(self, dtype: Any) -> dict[str, Any]:
+        """The arguments of a model's decoder that keep responses and pairs apart."""
+        if self.sharing is Sharing.MASK:
+            return {"attention_mask": self.attention_mask(dtype)}
+        if self.sharing is Sharing.LAYOUT:
+            unused = self.position_ids.new_zeros((1, 1, 1, 1))  # keeps transformers from making a mask of its own
+            return {"attention_mask": unused, "pair_layout": self.layout}
+        return {"attention_mask": None}  # causal attention keeps the padding on the right out of sight
 
-        None without shared prompts: causal attention keeps the padding on the right out of sight.
-        """
+    def attention_mask(self, dtype: Any) -> Tensor:
+        """Additive mask (R, 1, L, L): 0 where attention is allowed, the lowest number of `dtype` elsewhere."""
         import torch
 
-        if not self.shared:
-            return None
         width = self.segments.shape[1]
         queries, keys = self.segments[:, :, None], self.segments[:, None, :]
         earlier = torch.ones(width, width, dtype=torch.bool, device=self.segments.device).tril()
@@ -71,14 +89,16 @@ class _Sequence:
         return len(self.prompt) + sum(len(response) for _, response in self.responses)
 
 
-def collate(rows: Sequence[Sequence[EncodedPair]], pad_token_id: int, device: str, shared: bool = True) -> PairBatch:
-    """Lay out rows of pairs with each prompt once (`shared`), or each response with its prompt in a row of its own.
+def collate(
+    rows: Sequence[Sequence[EncodedPair]], pad_token_id: int, device: str, sharing: Sharing = Sharing.LAYOUT
+) -> PairBatch:
+    """Lay out rows of pairs with each prompt once, or (`Sharing.NONE`) each response with its prompt in its own row.
 
     Pairs are numbered in the order of the rows.
     """
     import torch
 
-    laid_out = _shared_rows(rows) if shared else _separate_rows(rows)
+    laid_out = _separate_rows(rows) if sharing is Sharing.NONE else _shared_rows(rows)
     width = max(sum(sequence.n_tokens for sequence in row) for row in laid_out)
     columns = _Columns()
     for row in laid_out:
@@ -95,7 +115,8 @@ def collate(rows: Sequence[Sequence[EncodedPair]], pad_token_id: int, device: st
         targets=tensor(columns.targets),
         responses=tensor(columns.responses),
         lengths=tensor([[len(pair.chosen), len(pair.rejected)] for row in rows for pair in row]),
-        shared=shared,
+        sharing=sharing,
+        layout=AttentionLayout(*map(tensor, columns.layout())) if sharing is Sharing.LAYOUT else None,
     )
 
 
@@ -126,6 +147,7 @@ class _Columns:
     sources: list[int] = field(default_factory=list)
     targets: list[int] = field(default_factory=list)
     responses: list[int] = field(default_factory=list)
+    sequences: list[list[int]] = field(default_factory=list)
 
     def add_row(self, sequences: Sequence[_Sequence], width: int, pad_token_id: int) -> None:
         """Add the sequences of one row and its padding up to `width`."""
@@ -139,12 +161,14 @@ class _Columns:
 
     def _add_sequence(self, sequence: _Sequence) -> None:
         n_prompt = len(sequence.prompt)
+        prompt = range(len(self.ids), len(self.ids) + n_prompt)
         self.ids += sequence.prompt
         self.positions += range(n_prompt)
         self.segments += [N_ROLES * sequence.pair + PROMPT] * n_prompt
         prompt_end = len(self.ids) - 1
         for role, response in sequence.responses:
             first = len(self.ids)
+            self.sequences.append([*prompt, *range(first, first + len(response))])
             self.ids += response
             self.positions += range(n_prompt, n_prompt + len(response))
             self.segments += [N_ROLES * sequence.pair + role] * len(response)
@@ -152,3 +176,12 @@ class _Columns:
             self.sources += [prompt_end, *range(first, first + len(response) - 1)]
             self.targets += response
             self.responses += [2 * sequence.pair + (role == REJECTED)] * len(response)
+
+    def layout(self) -> tuple[list[list[int]], list[int]]:
+        """`tokens` and `places` of an `AttentionLayout`."""
+        width = max(map(len, self.sequences))
+        places = [0] * len(self.ids)
+        for number, tokens in enumerate(self.sequences):
+            for place, token in enumerate(tokens, start=number * width):
+                places[token] = place
+        return [tokens + tokens[-1:] * (width - len(tokens)) for tokens in self.sequences], places

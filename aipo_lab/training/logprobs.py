@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from aipo_lab.progress import Progress
-from aipo_lab.training.batches import PairBatch, collate
+from aipo_lab.training.attention import NAME, install_layouts
+from aipo_lab.training.batches import PairBatch, Sharing, collate
 from aipo_lab.training.packing import micro_batches
 from aipo_lab.training.pairs import EncodedPair
-from aipo_lab.training.token_logps import token_logps
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -26,14 +26,18 @@ def pair_logps(model: Any, batch: PairBatch, precision: str = "float32") -> Tens
     """
     import torch
 
+    from aipo_lab.training.token_logps import token_logps
+
+    if batch.sharing is Sharing.LAYOUT:
+        install_layouts()
     dtype = getattr(torch, precision)
     decoder = getattr(model, model.base_model_prefix)
     with torch.autocast(batch.input_ids.device.type, dtype=dtype, enabled=dtype != torch.float32):
         hidden = decoder(
             input_ids=batch.input_ids,
-            attention_mask=batch.attention_mask(model.dtype),
             position_ids=batch.position_ids,
             use_cache=False,
+            **batch.attention(model.dtype),
         ).last_hidden_state
         selected = hidden.reshape(-1, hidden.shape[-1])[batch.sources]
         logps = token_logps(model, selected, batch.targets)
@@ -52,39 +56,50 @@ def all_pair_logps(
     """Summed log-probabilities (len(pairs), 2) without gradients, on the CPU, in the order of `pairs`."""
     import torch
 
+    from aipo_lab.training.fused.layers import fused_layers
+
     result = torch.empty(len(pairs), 2, dtype=torch.float32)
-    shared = can_share_prompts(model, pairs, pad_token_id)
+    sharing = find_sharing(model, pairs, pad_token_id)
     done = 0
-    for rows in micro_batches(range(len(pairs)), pairs, max_tokens, shared):
-        batch = collate([[pairs[i] for i in row] for row in rows], pad_token_id, model.device, shared)
-        indices = [i for row in rows for i in row]
-        with torch.inference_mode():
+    with torch.inference_mode(), fused_layers(model, wanted=precision == "float32"):
+        for rows in micro_batches(range(len(pairs)), pairs, max_tokens, sharing):
+            batch = collate([[pairs[i] for i in row] for row in rows], pad_token_id, model.device, sharing)
+            indices = [i for row in rows for i in row]
             result[indices] = pair_logps(model, batch, precision).cpu()
-        done += len(indices)
-        progress(done, len(pairs), "pairs")
+            done += len(indices)
+            progress(done, len(pairs), "pairs")
     return result
 
 
-def can_share_prompts(model: Any, pairs: Sequence[EncodedPair], pad_token_id: int) -> bool:
-    """Whether rows with shared prompts give this model's own log-probabilities for these pairs.
+def find_sharing(model: Any, pairs: Sequence[EncodedPair], pad_token_id: int) -> Sharing:
+    """How rows with shared prompts give this model's own log-probabilities for these pairs, if they do.
 
-    Not so where a sliding window would cut a sequence, nor where the model ignores masks or positions (state-space
-    layers, linear biases): that is found out by trying on a few tokens.
+    They do not where a sliding window would cut a sequence, nor where the model ignores layouts, masks or positions
+    (state-space layers, linear biases): that is found out by trying on a few tokens.
     """
-    import torch
-
     longest = max(len(pair.prompt) + max(len(pair.chosen), len(pair.rejected)) for pair in pairs)
     window = getattr(model.config, "sliding_window", None)
     if window is not None and getattr(model.config, "use_sliding_window", True) and window < longest:
-        return False
+        return Sharing.NONE
     pair = max(pairs, key=lambda pair: pair.n_tokens)
     probe = EncodedPair("probe", pair.prompt[-8:], pair.chosen[:5], pair.rejected[:7])
-    row = [[probe, EncodedPair("swapped", pair.prompt[-8:], pair.rejected[:7], pair.chosen[:5])]]
+    row = [probe, EncodedPair("swapped", pair.prompt[-8:], pair.rejected[:7], pair.chosen[:5])]
+    reads_layouts = model.config._attn_implementation == NAME
+    for sharing in (Sharing.LAYOUT, Sharing.MASK) if reads_layouts else (Sharing.MASK,):
+        if _is_exact(model, row, pad_token_id, sharing):
+            return sharing
+    return Sharing.NONE
+
+
+def _is_exact(model: Any, row: list[EncodedPair], pad_token_id: int, sharing: Sharing) -> bool:
+    """Whether a row of pairs has the log-probabilities of separate responses."""
+    import torch
+
     with torch.inference_mode():
-        apart = pair_logps(model, collate(row, pad_token_id, model.device, shared=False))
+        apart = pair_logps(model, collate([row], pad_token_id, model.device, Sharing.NONE))
         try:
-            together = pair_logps(model, collate(row, pad_token_id, model.device))
-        except (TypeError, ValueError, RuntimeError, IndexError):  # no masks of this shape in this architecture
+            together = pair_logps(model, collate([row], pad_token_id, model.device, sharing))
+        except (TypeError, ValueError, RuntimeError, IndexError):  # no such arguments in this architecture
             return False
     tolerance = 1e-3 if model.dtype == torch.float32 else 0.05
     return torch.allclose(together, apart, rtol=tolerance, atol=tolerance)

@@ -15,7 +15,7 @@ from aipo_lab.progress import Progress
 from aipo_lab.training.batches import collate
 from aipo_lab.training.checkpoint import TrainingCheckpoints
 from aipo_lab.training.config import TrainSettings
-from aipo_lab.training.logprobs import can_share_prompts
+from aipo_lab.training.logprobs import find_sharing
 from aipo_lab.training.memory import gradient_checkpointing, is_out_of_memory
 from aipo_lab.training.packing import MicroBatch, micro_batches, optimiser_batches
 from aipo_lab.training.pairs import EncodedPair
@@ -78,15 +78,19 @@ class PairTrainer:
         self.processes = processes
         self.device = str(policy.model.device)
         self.batches = optimiser_batches(len(pairs), settings.batch_size, settings.epochs, seed)
-        self.shared_prompts = can_share_prompts(policy.model, pairs, policy.pad_token_id)
+        self.sharing = find_sharing(policy.model, pairs, policy.pad_token_id)
         self.micro_batch_tokens = settings.micro_batch_tokens
         self.updater = make_updater(policy.model, settings, len(self.batches), processes)
         self.speed: list[CurveRow] = []
 
     def run(self, progress: Progress, checkpoints: TrainingCheckpoints | None = None) -> list[CurveRow]:
         """Run the steps that are left; returns the rows of all steps."""
+        from aipo_lab.training.fused.layers import fused_layers
+
         curve = checkpoints.restore(self.updater) if checkpoints else []
-        with gradient_checkpointing(self.policy.model, self.settings.gradient_checkpointing):
+        model = self.policy.model
+        checkpointing = gradient_checkpointing(model, self.settings.gradient_checkpointing)
+        with checkpointing, fused_layers(model, wanted=self.updater.fused):
             for step, indices in enumerate(self.batches[len(curve) :], start=len(curve) + 1):
                 curve.append(self._timed_step(step, indices))
                 if checkpoints:
@@ -129,7 +133,7 @@ class PairTrainer:
 
     def _accumulate_all(self, indices: Sequence[int], record: StepRecord) -> None:
         own = self.processes.share(indices, self.pairs)
-        made = micro_batches(own, self.pairs, self.micro_batch_tokens, self.shared_prompts)
+        made = micro_batches(own, self.pairs, self.micro_batch_tokens, self.sharing)
         n_real, n_all = len(made), len(made)
         if self.updater.lockstep:
             n_all = self.processes.most(n_real, self.device)
@@ -153,7 +157,7 @@ class PairTrainer:
 
         laid_out = [[self.pairs[index] for index in row] for row in rows]
         pairs, indices = [pair for row in laid_out for pair in row], [index for row in rows for index in row]
-        batch = collate(laid_out, self.policy.pad_token_id, self.device, self.shared_prompts)
+        batch = collate(laid_out, self.policy.pad_token_id, self.device, self.sharing)
         logps = self.updater.logps(batch)
         reference = self.reference_logps[indices].to(logps)
         lengths = batch.lengths.to(logps.dtype)

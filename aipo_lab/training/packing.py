@@ -1,7 +1,7 @@
 """Which pairs are computed together: the seeded batch of every optimiser step, its micro-batches and their rows.
 
-A micro-batch is a list of rows, a row a list of pair indices. Short pairs share a row, so that rows are about equally
-long and little of them is padding.
+A micro-batch is a list of rows, a row a list of pair indices. Where attention reads layouts, one row holds them all;
+else short pairs share a row, so that rows are about equally long and little of them is padding.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 
+from aipo_lab.training.batches import Sharing
 from aipo_lab.training.pairs import EncodedPair
 
 MAX_PADDING_SHARE = 0.04
@@ -27,15 +28,17 @@ def optimiser_batches(n_pairs: int, batch_size: int, epochs: int, seed: int) -> 
 
 
 def micro_batches(
-    indices: Sequence[int], pairs: Sequence[EncodedPair], max_tokens: int, shared: bool = True
+    indices: Sequence[int], pairs: Sequence[EncodedPair], max_tokens: int, sharing: Sharing = Sharing.LAYOUT
 ) -> list[MicroBatch]:
     """Split an optimiser batch into micro-batches of at most `max_tokens` each, counting padding.
 
-    A single pair longer than `max_tokens` gets a micro-batch of its own. With shared prompts at most
-    `MAX_PADDING_SHARE` of a micro-batch is padding; without, every response has a row of its own.
+    A single pair longer than `max_tokens` gets a micro-batch of its own. Nothing is padding with `Sharing.LAYOUT`, at
+    most `MAX_PADDING_SHARE` with `Sharing.MASK`; with `Sharing.NONE` every response has a row of its own.
     """
     by_length = sorted(indices, key=lambda index: -pairs[index].n_tokens)
-    if not shared:
+    if sharing is Sharing.LAYOUT:
+        return [[chunk] for chunk in _chunks(by_length, pairs, max_tokens)]
+    if sharing is Sharing.NONE:
         return [[[index] for index in chunk] for chunk in _separate_chunks(by_length, pairs, max_tokens)]
     # Room is left for the padding of the rows.
     chunks = _chunks(by_length, pairs, int(max_tokens * (1 - MAX_PADDING_SHARE)))

@@ -7,11 +7,14 @@ make only one chunk, its exponentials are kept for the backward pass; else they 
 
 from __future__ import annotations
 
-from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from torch import Tensor
+import torch
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+from aipo_lab.training.fused.functions import add_weight_gradient, apply
+from aipo_lab.training.fused.layers import adds_gradient_in_place
 
 CHUNK_LOGITS = 1 << 25
 """Numbers of one chunk of logits (128 MiB in fp32)."""
@@ -21,12 +24,10 @@ CACHED_LOGITS = 1 << 19
 
 def token_logps(model: Any, hidden: Tensor, targets: Tensor) -> Tensor:
     """Log-probabilities (n,), fp32, of `targets` (n,) given hidden states (n, width), in chunks."""
-    import torch
-    from torch.utils.checkpoint import checkpoint
-
     embedding = model.get_output_embeddings()
     if _is_plain(embedding, model.config):
-        logps: Tensor = _token_logps_function().apply(hidden, embedding.weight, targets)
+        in_place = adds_gradient_in_place(embedding)
+        logps: Tensor = apply(_TokenLogps, hidden, embedding.weight, targets, in_place)
         return logps
     chunk_tokens = max(1, CHUNK_LOGITS // embedding.out_features)
     chunks = zip(torch.split(hidden, chunk_tokens), torch.split(targets, chunk_tokens), strict=True)
@@ -35,8 +36,6 @@ def token_logps(model: Any, hidden: Tensor, targets: Tensor) -> Tensor:
 
 def _is_plain(embedding: Any, config: Any) -> bool:
     """Whether logits are one product with a weight that is wholly here: no bias, scaling, adapter or sharding."""
-    import torch
-
     scaled = any(getattr(config, name, None) is not None for name in _SCALINGS)
     return type(embedding) is torch.nn.Linear and embedding.bias is None and not scaled and embedding.weight.dim() == 2
 
@@ -52,8 +51,6 @@ def _any_head_logps(model: Any, hidden: Tensor, targets: Tensor) -> Tensor:
 
 def _scale(logits: Any, config: Any) -> Any:
     """What some architectures do to logits after the output embedding (Gemma 2, Cohere, Granite)."""
-    import torch
-
     if (cap := getattr(config, "final_logit_softcapping", None)) is not None:
         return torch.tanh(logits / cap) * cap
     if (scale := getattr(config, "logit_scale", None)) is not None:
@@ -65,8 +62,6 @@ def _scale(logits: Any, config: Any) -> Any:
 
 def _exponentials(hidden: Tensor, weight: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """exp(logits - row maximum) (n, V) in fp32, its row sums (n,) and the log-probabilities of the targets (n,)."""
-    import torch
-
     logits = torch.mm(hidden, weight.t()).float()
     target_logits = logits.gather(1, targets[:, None]).squeeze(1)
     sums, maxima = torch.empty_like(target_logits), torch.empty_like(target_logits)
@@ -91,46 +86,45 @@ def _cached_rows(logits: Tensor) -> list[slice]:
     return [slice(start, start + step) for start in range(0, n, step)]
 
 
-@cache
-def _token_logps_function() -> Any:
-    """The differentiable function; defined on first use because torch is imported late."""
-    import torch
+class _TokenLogps(torch.autograd.Function):
+    """(n, width) hidden states, (V, width) weight, (n,) targets -> (n,) log-probabilities in fp32.
 
-    class TokenLogps(torch.autograd.Function):
-        """(n, width) hidden states, (V, width) weight, (n,) targets -> (n,) log-probabilities in fp32."""
+    With `in_place` (fp32 only) the gradient of the weight is added to `weight.grad`.
+    """
 
-        @staticmethod
-        def forward(context: Any, hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
-            device = hidden.device.type
-            dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden.dtype
-            computed_hidden, computed_weight = hidden.to(dtype), weight.to(dtype)
-            context.chunk_tokens = max(1, CHUNK_LOGITS // len(weight))
-            context.save_for_backward(computed_hidden, computed_weight, targets)
-            context.kept = None
-            logps = []
-            for start in range(0, len(targets), context.chunk_tokens):
-                rows = slice(start, start + context.chunk_tokens)
-                exponentials, sums, of_targets = _exponentials(computed_hidden[rows], computed_weight, targets[rows])
-                logps.append(of_targets)
-            if len(logps) == 1 and any(context.needs_input_grad):
-                context.kept = exponentials, sums
-            return torch.cat(logps)
+    @staticmethod
+    def forward(context: Any, hidden: Tensor, weight: Tensor, targets: Tensor, in_place: bool) -> Tensor:
+        device = hidden.device.type
+        dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden.dtype
+        computed_hidden, computed_weight = hidden.to(dtype), weight.to(dtype)
+        context.chunk_tokens = max(1, CHUNK_LOGITS // len(weight))
+        context.save_for_backward(computed_hidden, computed_weight, targets)
+        context.kept = None
+        context.owner = weight if in_place else None
+        logps = []
+        for start in range(0, len(targets), context.chunk_tokens):
+            rows = slice(start, start + context.chunk_tokens)
+            exponentials, sums, of_targets = _exponentials(computed_hidden[rows], computed_weight, targets[rows])
+            logps.append(of_targets)
+        if len(logps) == 1 and any(context.needs_input_grad):
+            context.kept = exponentials, sums
+        return torch.cat(logps)
 
-        @staticmethod
-        def backward(context: Any, gradients: Tensor) -> tuple[Tensor, Tensor, None]:
-            hidden, weight, targets = context.saved_tensors
-            kept, context.kept = context.kept, None
-            hidden_gradient = torch.empty_like(hidden)
-            weight_gradient = torch.zeros_like(weight, dtype=torch.float32)
-            for start in range(0, len(targets), context.chunk_tokens):
-                rows = slice(start, start + context.chunk_tokens)
-                exponentials, sums = kept or _exponentials(hidden[rows], weight, targets[rows])[:2]
-                of_logits = _logit_gradients_(exponentials, sums, targets[rows], gradients[rows]).to(hidden.dtype)
-                torch.mm(of_logits, weight, out=hidden_gradient[rows])
-                if weight.dtype == torch.float32:
-                    weight_gradient.addmm_(of_logits.t(), hidden[rows])
-                else:
-                    weight_gradient += of_logits.t() @ hidden[rows]
-            return hidden_gradient, weight_gradient, None
-
-    return TokenLogps
+    @staticmethod
+    def backward(context: Any, gradients: Tensor) -> tuple[Tensor, Tensor | None, None, None]:
+        hidden, weight, targets = context.saved_tensors
+        kept, context.kept = context.kept, None
+        hidden_gradient = torch.empty_like(hidden)
+        weight_gradient = None if context.owner is not None else torch.zeros_like(weight, dtype=torch.float32)
+        for start in range(0, len(targets), context.chunk_tokens):
+            rows = slice(start, start + context.chunk_tokens)
+            exponentials, sums = kept or _exponentials(hidden[rows], weight, targets[rows])[:2]
+            of_logits = _logit_gradients_(exponentials, sums, targets[rows], gradients[rows]).to(hidden.dtype)
+            torch.mm(of_logits, weight, out=hidden_gradient[rows])
+            if weight_gradient is None:
+                add_weight_gradient(context.owner, of_logits, hidden[rows])
+            elif weight.dtype == torch.float32:
+                weight_gradient.addmm_(of_logits.t(), hidden[rows])
+            else:
+                weight_gradient += of_logits.t() @ hidden[rows]
+        return hidden_gradient, weight_gradient, None, None

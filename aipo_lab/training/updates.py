@@ -19,9 +19,14 @@ if TYPE_CHECKING:
 
 
 class Updater(Protocol):
-    """A model in training. `lockstep`: whether all processes must compute equally many micro-batches."""
+    """A model in training.
+
+    `lockstep`: whether all processes must compute equally many micro-batches. `fused`: whether layers may be fused and
+    add to `weight.grad` themselves (see `fused_layers`).
+    """
 
     lockstep: bool
+    fused: bool
 
     def logps(self, batch: PairBatch) -> Tensor:
         """Log-probabilities (B, 2) with gradients."""
@@ -94,6 +99,7 @@ class ReplicatedUpdater:
         )
         self.scheduler = make_scheduler(self.optimizer, settings, n_steps)
         self.scale = LossScale(settings.precision)
+        self.fused = settings.precision == "float32"
 
     def logps(self, batch: PairBatch) -> Tensor:
         """See `Updater.logps`."""

@@ -39,6 +39,7 @@ class ZeroUpdater:
     """See `Updater`. Weights live in DeepSpeed's engine; micro-batches go in lockstep, as ZeRO-3 gathers weights."""
 
     lockstep = True
+    fused = False  # DeepSpeed's hooks collect the gradients
 
     def __init__(
         self, model: Any, settings: TrainSettings, n_steps: int, processes: Processes, config: dict[str, Any]

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aipo_lab.models import Policy
-from aipo_lab.training.batches import PADDING, collate
+from aipo_lab.training.batches import PADDING, Sharing, collate
 from aipo_lab.training.logprobs import all_pair_logps, pair_logps
 from aipo_lab.training.packing import micro_batches, optimiser_batches
 from aipo_lab.training.pairs import EncodedPair, encode_pairs
@@ -123,25 +123,25 @@ def test_the_layout_of_a_row() -> None:
 lengths = st.lists(st.tuples(*[st.integers(1, 60)] * 3), min_size=1, max_size=30)
 
 
-@given(lengths, st.integers(1, 400), st.booleans(), st.randoms(use_true_random=False))
+@given(lengths, st.integers(1, 400), st.sampled_from(Sharing), st.randoms(use_true_random=False))
 def test_micro_batches_cover_every_index_once_within_the_budget(
-    all_lengths: list[tuple[int, int, int]], max_tokens: int, shared: bool, rng: Any
+    all_lengths: list[tuple[int, int, int]], max_tokens: int, sharing: Sharing, rng: Any
 ) -> None:
     pairs = [random_pair(one, seed) for seed, one in enumerate(all_lengths)]
     indices = rng.sample(range(len(pairs)), rng.randint(1, len(pairs)))
-    made = micro_batches(indices, pairs, max_tokens, shared)
+    made = micro_batches(indices, pairs, max_tokens, sharing)
     assert sorted(index for rows in made for row in rows for index in row) == sorted(indices)
     for rows in made:
-        batch = collate([[pairs[index] for index in row] for row in rows], 0, "cpu", shared)
+        batch = collate([[pairs[index] for index in row] for row in rows], 0, "cpu", sharing)
         assert batch.input_ids.numel() <= max_tokens or len(rows) == len(rows[0]) == 1
-        if shared:
+        if sharing is not Sharing.NONE:
             assert float((batch.segments == PADDING).float().mean()) < 0.05
 
 
 @pytest.mark.parametrize("max_tokens", [600, 2048, 8192])
 def test_rows_stay_short_where_padding_allows(max_tokens: int) -> None:
     pairs = [random_pair((20, 30 + seed % 3, 30), seed) for seed in range(60)]
-    for rows in micro_batches(range(60), pairs, max_tokens):
+    for rows in micro_batches(range(60), pairs, max_tokens, Sharing.MASK):
         assert all(len(row) == 1 for row in rows)
 
 

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from aipo_lab.models import Policy
-from aipo_lab.training.batches import collate
-from aipo_lab.training.logprobs import can_share_prompts, pair_logps
+from aipo_lab.training.batches import Sharing, collate
+from aipo_lab.training.logprobs import find_sharing, pair_logps
 from aipo_lab.training.pairs import EncodedPair
 
 ROWS = [
@@ -19,8 +19,9 @@ ROWS = [
 PAIRS = [pair for row in ROWS for pair in row]
 
 
-def test_separate_rows_give_the_same_log_probabilities(policy: Policy) -> None:
-    shared, separate = (collate(ROWS, policy.pad_token_id, "cpu", shared) for shared in (True, False))
+@pytest.mark.parametrize("sharing", [Sharing.LAYOUT, Sharing.MASK])
+def test_separate_rows_give_the_same_log_probabilities(policy: Policy, sharing: Sharing) -> None:
+    shared, separate = (collate(ROWS, policy.pad_token_id, "cpu", one) for one in (sharing, Sharing.NONE))
     assert shared.input_ids.shape[0] == 2
     assert separate.input_ids.shape[0] == 4
     with torch.no_grad():
@@ -28,20 +29,54 @@ def test_separate_rows_give_the_same_log_probabilities(policy: Policy) -> None:
     assert torch.allclose(*made, rtol=1e-6, atol=1e-5)
 
 
-def test_a_llama_shares(policy: Policy) -> None:
-    assert can_share_prompts(policy.model, PAIRS, policy.pad_token_id)
+@pytest.mark.parametrize("sharing", [Sharing.LAYOUT, Sharing.MASK])
+def test_gradients_of_shared_rows_are_those_of_separate_ones(policy: Policy, sharing: Sharing) -> None:
+    gradients = []
+    for one in (sharing, Sharing.NONE):
+        logps = pair_logps(policy.model, collate(ROWS, policy.pad_token_id, "cpu", one))
+        weighted = (logps * torch.tensor([[1.0, -0.7], [0.4, 2.0]])).sum()
+        gradients.append(torch.autograd.grad(weighted, list(policy.model.parameters())))
+    for together, apart in zip(*gradients, strict=True):
+        assert (together - apart).norm() <= 1e-5 * apart.norm()
 
 
-@pytest.mark.parametrize(("window", "expected"), [(16, False), (34, True), (4096, True)])
-def test_a_sliding_window_that_cuts_a_sequence_does_not(window: int, expected: bool) -> None:
+def test_a_llama_shares_by_layout(policy: Policy) -> None:
+    assert find_sharing(policy.model, PAIRS, policy.pad_token_id) is Sharing.LAYOUT
+
+
+def test_attention_without_layouts_shares_by_mask() -> None:
+    from transformers import Gemma2Config, Gemma2ForCausalLM
+
+    torch.manual_seed(0)
+    shape = Gemma2Config(num_hidden_layers=2, head_dim=8, attn_logit_softcapping=5.0, **SMALL)
+    model = Gemma2ForCausalLM(shape).eval()
+    assert find_sharing(model, PAIRS, 0) is Sharing.MASK
+    with torch.no_grad():
+        together, apart = (pair_logps(model, collate(ROWS, 0, "cpu", one)) for one in (Sharing.MASK, Sharing.NONE))
+    assert torch.allclose(together, apart, rtol=1e-5, atol=1e-4)
+
+
+def test_transformers_own_attention_is_as_before(policy: Policy) -> None:
+    ids = torch.tensor([PAIRS[0].prompt, PAIRS[0].prompt[::-1]])
+    pair_logps(policy.model, collate(ROWS, policy.pad_token_id, "cpu"))  # from here on it can read layouts
+    with torch.no_grad():
+        both = policy.model(input_ids=ids, attention_mask=torch.ones_like(ids)).logits
+        policy.model.set_attn_implementation("eager")
+        expected = policy.model(input_ids=ids, attention_mask=torch.ones_like(ids)).logits
+        policy.model.set_attn_implementation("sdpa")
+    assert torch.allclose(both, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize(("window", "expected"), [(16, Sharing.NONE), (34, Sharing.LAYOUT), (4096, Sharing.LAYOUT)])
+def test_a_sliding_window_that_cuts_a_sequence_does_not(window: int, expected: Sharing) -> None:
     from transformers import MistralConfig, MistralForCausalLM
 
     torch.manual_seed(0)
     model = MistralForCausalLM(MistralConfig(sliding_window=window, num_hidden_layers=2, **SMALL)).eval()
-    assert can_share_prompts(model, PAIRS, 0) is expected
-    if expected:
+    assert find_sharing(model, PAIRS, 0) is expected
+    if expected is not Sharing.NONE:
         with torch.no_grad():
-            together, apart = (pair_logps(model, collate(ROWS, 0, "cpu", shared)) for shared in (True, False))
+            together, apart = (pair_logps(model, collate(ROWS, 0, "cpu", one)) for one in (expected, Sharing.NONE))
         assert torch.allclose(together, apart, rtol=1e-5, atol=1e-4)
 
 
@@ -57,7 +92,7 @@ def test_an_architecture_without_masks_or_positions_does_not(architecture: str) 
     torch.manual_seed(0)
     for weights in model.parameters():
         torch.nn.init.normal_(weights, std=0.3)
-    assert not can_share_prompts(model.eval(), PAIRS, 0)
+    assert find_sharing(model.eval(), PAIRS, 0) is Sharing.NONE
 
 
 SMALL: dict[str, Any] = {

@@ -1,0 +1,1 @@
+"""Layers of Llama-like models whose gradients are written by hand: fewer passes over memory, fewer numbers kept."""
