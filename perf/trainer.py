@@ -50,7 +50,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--small", action="store_true", help="a small random Llama")
     parser.add_argument("--pairs", type=int, default=32)
     parser.add_argument("--batch-size", type=int, default=8)
-    parser.add_argument("--micro-batch-tokens", type=int, default=768)
+    parser.add_argument("--micro-batch-tokens", type=int, default=512)
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--threads", type=int, default=2)
     return parser.parse_args()

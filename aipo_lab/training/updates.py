@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -94,6 +95,7 @@ class ReplicatedUpdater:
         self.settings = settings
         self.processes = processes
         self.parameters = {name: one for name, one in model.named_parameters() if one.requires_grad}
+        own_memory(self.parameters.values())
         self.optimizer = torch.optim.AdamW(
             self.parameters.values(), lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True
         )
@@ -172,3 +174,10 @@ class ReplicatedUpdater:
         for group, lr in zip(self.optimizer.param_groups, schedule["scheduler"]["_last_lr"], strict=True):
             group["lr"] = lr
         self.scale.value, self.scale.clean_steps = schedule["scale"]["value"], schedule["scale"]["clean_steps"]
+
+
+def own_memory(parameters: Iterable[Tensor]) -> None:
+    """Move weights out of their mapped file, whose pages the first update would copy one by one, at a higher price."""
+    for one in parameters:
+        if one.device.type == "cpu":
+            one.data = one.data.clone()

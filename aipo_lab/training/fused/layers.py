@@ -6,6 +6,7 @@ Whether they do is found out by trying: a layer that only looks like a known one
 from __future__ import annotations
 
 import contextlib
+import functools
 import sys
 from collections.abc import Callable, Iterator
 from types import ModuleType
@@ -36,8 +37,9 @@ def fused_layers(model: Any, wanted: bool = True) -> Iterator[None]:
                     _FUSED.add(module)
                     stack.callback(_restore, module)
             for python_module in _rotating_modules(model):
-                stack.callback(setattr, python_module, ROTATE, getattr(python_module, ROTATE))
-                setattr(python_module, ROTATE, _rotate)
+                own = getattr(python_module, ROTATE)
+                stack.callback(setattr, python_module, ROTATE, own)
+                setattr(python_module, ROTATE, functools.partial(_rotate, own))
         yield
 
 
@@ -97,16 +99,22 @@ def _rotating_modules(model: Any) -> list[ModuleType]:
     return [one for one in found if hasattr(one, ROTATE) and _rotates_as_llama(getattr(one, ROTATE))]
 
 
-def _rotate(q: Tensor, k: Tensor, cos: Tensor, sin: Tensor, unsqueeze_dim: int = 1) -> tuple[Tensor, Tensor]:
+def _rotate(
+    own: Forward, q: Tensor, k: Tensor, cos: Tensor, sin: Tensor, unsqueeze_dim: int = 1
+) -> tuple[Tensor, Tensor]:
+    """What `own` computes; it does so itself where only a part of the heads' width is rotated."""
+    if cos.shape[-1] != q.shape[-1]:
+        made: tuple[Tensor, Tensor] = own(q, k, cos, sin, unsqueeze_dim)
+        return made
     cos, sin = cos.unsqueeze(unsqueeze_dim), sin.unsqueeze(unsqueeze_dim)
     return apply(Rotation, q, cos, sin), apply(Rotation, k, cos, sin)
 
 
-def _rotates_as_llama(rotate: Forward) -> bool:
+def _rotates_as_llama(own: Forward) -> bool:
     generator = torch.Generator().manual_seed(0)
     q, k, cos, sin = (torch.randn(2, *shape, 8, generator=generator) for shape in ((4, 5), (2, 5), (5,), (5,)))
     try:
-        theirs = rotate(q, k, cos, sin)
-        return all(torch.allclose(*pair, atol=1e-6) for pair in zip(theirs, _rotate(q, k, cos, sin), strict=True))
+        theirs = own(q, k, cos, sin)
+        return all(torch.allclose(*both, atol=1e-6) for both in zip(theirs, _rotate(own, q, k, cos, sin), strict=True))
     except (TypeError, ValueError, RuntimeError):  # other arguments: another rotation
         return False
