@@ -105,22 +105,25 @@ class Product(torch.autograd.Function):
 
 
 class EmbeddingRows(torch.autograd.Function):
-    """Token ids (...) and an embedding (V, d) -> (..., d)."""
+    """Token ids (...), an embedding (V, d) and the id of padding, whose row learns nothing -> (..., d)."""
 
     @staticmethod
-    def forward(context: Any, ids: Tensor, weight: Tensor) -> Tensor:
+    def forward(context: Any, ids: Tensor, weight: Tensor, padding_id: int | None) -> Tensor:
         context.weight = weight
+        context.padding_id = padding_id
         context.save_for_backward(ids)
         return functional.embedding(ids, weight)
 
     @staticmethod
-    def backward(context: Any, gradient: Tensor) -> tuple[None, None]:
+    def backward(context: Any, gradient: Tensor) -> tuple[None, None, None]:
         (ids,) = context.saved_tensors
         weight = context.weight
         if weight.grad is None:
             weight.grad = torch.zeros_like(weight)
+        if context.padding_id is not None:
+            gradient = gradient.masked_fill((ids == context.padding_id).unsqueeze(-1), 0)
         weight.grad.index_add_(0, ids.flatten(), gradient.flatten(0, -2))
-        return None, None
+        return None, None, None
 
 
 def add_weight_gradient(weight: Tensor, of_output: Tensor, x: Tensor) -> None:

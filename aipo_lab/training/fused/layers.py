@@ -60,11 +60,15 @@ def _fused_forward(module: nn.Module) -> Forward | None:
     """The forward pass that may replace this module's, None if there is none."""
     if type(module) is nn.Linear and module.bias is None and _may_add_to(module.weight):
         return lambda x: apply(Product, x, module.weight)
-    if type(module) is nn.Embedding and module.max_norm is None and _may_add_to(module.weight):
-        return lambda ids: apply(EmbeddingRows, ids, module.weight)
+    if type(module) is nn.Embedding and _looks_up_only(module) and _may_add_to(module.weight):
+        return lambda ids: apply(EmbeddingRows, ids, module.weight, module.padding_idx)
     forward = _rms_norm(module) or _gated_mlp(module)
     weight = next(iter(module.parameters()), None)
     return forward if forward and weight is not None and _computes_the_same(module, forward, weight) else None
+
+
+def _looks_up_only(module: nn.Embedding) -> bool:
+    return module.max_norm is None and not module.scale_grad_by_freq and not module.sparse
 
 
 def _may_add_to(weight: Tensor) -> bool:
