@@ -77,6 +77,8 @@ def find_sharing(model: Any, pairs: Sequence[EncodedPair], pad_token_id: int) ->
     They do not where a sliding window would cut a sequence, nor where the model ignores layouts, masks or positions
     (state-space layers, linear biases): that is found out by trying on a few tokens.
     """
+    import torch
+
     longest = max(len(pair.prompt) + max(len(pair.chosen), len(pair.rejected)) for pair in pairs)
     window = getattr(model.config, "sliding_window", None)
     if window is not None and getattr(model.config, "use_sliding_window", True) and window < longest:
@@ -84,22 +86,23 @@ def find_sharing(model: Any, pairs: Sequence[EncodedPair], pad_token_id: int) ->
     pair = max(pairs, key=lambda pair: pair.n_tokens)
     probe = EncodedPair("probe", pair.prompt[-8:], pair.chosen[:5], pair.rejected[:7])
     row = [probe, EncodedPair("swapped", pair.prompt[-8:], pair.rejected[:7], pair.chosen[:5])]
+    with torch.inference_mode():
+        apart = pair_logps(model, collate([row], pad_token_id, model.device, Sharing.NONE))
     reads_layouts = model.config._attn_implementation == NAME
     for sharing in (Sharing.LAYOUT, Sharing.MASK) if reads_layouts else (Sharing.MASK,):
-        if _is_exact(model, row, pad_token_id, sharing):
+        if _gives(apart, model, collate([row], pad_token_id, model.device, sharing)):
             return sharing
     return Sharing.NONE
 
 
-def _is_exact(model: Any, row: list[EncodedPair], pad_token_id: int, sharing: Sharing) -> bool:
-    """Whether a row of pairs has the log-probabilities of separate responses."""
+def _gives(expected: Tensor, model: Any, batch: PairBatch) -> bool:
+    """Whether a batch has the expected log-probabilities."""
     import torch
 
-    with torch.inference_mode():
-        apart = pair_logps(model, collate([row], pad_token_id, model.device, Sharing.NONE))
-        try:
-            together = pair_logps(model, collate([row], pad_token_id, model.device, sharing))
-        except (TypeError, ValueError, RuntimeError, IndexError):  # no such arguments in this architecture
-            return False
+    try:
+        with torch.inference_mode():
+            made = pair_logps(model, batch)
+    except (TypeError, ValueError, RuntimeError, IndexError):  # no such arguments in this architecture
+        return False
     tolerance = 1e-3 if model.dtype == torch.float32 else 0.05
-    return torch.allclose(together, apart, rtol=tolerance, atol=tolerance)
+    return torch.allclose(made, expected, rtol=tolerance, atol=tolerance)

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from aipo_lab.training.fused.functions import add_weight_gradient, apply
-from aipo_lab.training.fused.layers import adds_gradient_in_place
+from aipo_lab.training.fused.layers import is_fused
 
 CHUNK_LOGITS = 1 << 25
 """Numbers of one chunk of logits (128 MiB in fp32)."""
@@ -26,7 +26,7 @@ def token_logps(model: Any, hidden: Tensor, targets: Tensor) -> Tensor:
     """Log-probabilities (n,), fp32, of `targets` (n,) given hidden states (n, width), in chunks."""
     embedding = model.get_output_embeddings()
     if _is_plain(embedding, model.config):
-        in_place = adds_gradient_in_place(embedding)
+        in_place = is_fused(embedding)
         logps: Tensor = apply(_TokenLogps, hidden, embedding.weight, targets, in_place)
         return logps
     chunk_tokens = max(1, CHUNK_LOGITS // embedding.out_features)

@@ -95,7 +95,7 @@ class ReplicatedUpdater:
         self.settings = settings
         self.processes = processes
         self.parameters = {name: one for name, one in model.named_parameters() if one.requires_grad}
-        own_memory(self.parameters.values())
+        _own_memory(self.parameters.values())
         self.optimizer = torch.optim.AdamW(
             self.parameters.values(), lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True
         )
@@ -176,7 +176,7 @@ class ReplicatedUpdater:
         self.scale.value, self.scale.clean_steps = schedule["scale"]["value"], schedule["scale"]["clean_steps"]
 
 
-def own_memory(parameters: Iterable[Tensor]) -> None:
+def _own_memory(parameters: Iterable[Tensor]) -> None:
     """Move weights out of their mapped file, whose pages the first update would copy one by one, at a higher price."""
     for one in parameters:
         if one.device.type == "cpu":

@@ -33,7 +33,8 @@ def main() -> None:
     trainer = PairTrainer(policy, pairs, reference, get_objective("dpo"), settings, 0)
     curve = trainer.run(lambda *_: None)
     seconds = time.perf_counter() - started
-    micros = [m for batch in trainer.batches for m in micro_batches(batch, pairs, settings.micro_batch_tokens)]
+    max_tokens, sharing = settings.micro_batch_tokens, trainer.sharing
+    micros = [micro for batch in trainer.batches for micro in micro_batches(batch, pairs, max_tokens, sharing)]
     computed = sum(len(rows) * max(sum(pairs[i].n_tokens for i in row) for row in rows) for rows in micros)
     real = sum(pair.n_tokens for pair in pairs)
     weights = sum(p.numel() for p in policy.model.parameters())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,11 +14,14 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional
 
-from aipo_lab.models import Policy
+from aipo_lab.models import Policy, load_policy
+from aipo_lab.objectives import get_objective
 from aipo_lab.training.batches import collate
+from aipo_lab.training.config import TrainSettings
 from aipo_lab.training.fused.functions import EmbeddingRows, GatedMlp, Product, RmsNorm, Rotation, apply
-from aipo_lab.training.fused.layers import adds_gradient_in_place, fused_layers
-from aipo_lab.training.logprobs import pair_logps
+from aipo_lab.training.fused.layers import fused_layers, is_fused
+from aipo_lab.training.logprobs import all_pair_logps, pair_logps
+from aipo_lab.training.loop import PairTrainer
 from aipo_lab.training.pairs import EncodedPair
 
 ROWS = [
@@ -155,11 +159,11 @@ def test_layers_are_fused_where_they_compute_the_same_and_are_themselves_again(
     python_module = sys.modules[type(model).__module__]
     rotate = python_module.apply_rotary_pos_emb
     with fused_layers(model):
-        found = {type(module).__name__ for module in model.modules() if adds_gradient_in_place(module)}
+        found = {type(module).__name__ for module in model.modules() if is_fused(module)}
         assert python_module.apply_rotary_pos_emb is not rotate
     assert found == kinds
     assert python_module.apply_rotary_pos_emb is rotate
-    assert not any("forward" in vars(module) or adds_gradient_in_place(module) for module in model.modules())
+    assert not any("forward" in vars(module) or is_fused(module) for module in model.modules())
 
 
 def test_frozen_and_watched_weights_are_left_to_autograd(make_policy: Callable[..., Policy]) -> None:
@@ -169,9 +173,47 @@ def test_frozen_and_watched_weights_are_left_to_autograd(make_policy: Callable[.
     seen: list[Tensor] = []
     watched.weight.register_hook(seen.append)
     with fused_layers(model):
-        assert not adds_gradient_in_place(frozen)
-        assert not adds_gradient_in_place(watched)
-        assert adds_gradient_in_place(model.model.layers[1].self_attn.k_proj)
+        assert not is_fused(frozen)
+        assert not is_fused(watched)
+        assert is_fused(model.model.layers[1].self_attn.k_proj)
         pair_logps(model, collate(ROWS, 0, "cpu")).sum().backward()
     assert frozen.weight.grad is None
     assert torch.equal(seen[0], watched.weight.grad)
+
+
+@pytest.mark.parametrize(("precision", "expected"), [("float32", True), ("bfloat16", False)])
+def test_training_and_reference_compute_with_fused_layers_in_float32(
+    make_policy: Callable[..., Policy], precision: Any, expected: bool
+) -> None:
+    policy, pairs = make_policy(), [pair for row in ROWS for pair in row]
+    seen: list[bool] = []
+
+    def look(*_: Any) -> None:
+        seen.append(is_fused(policy.model.lm_head))
+
+    reference = all_pair_logps(policy.model, pairs, policy.pad_token_id, 4096, look, precision)
+    settings = TrainSettings(batch_size=1, precision=precision)
+    PairTrainer(policy, pairs, reference, get_objective("dpo"), settings, 0).run(look)
+    assert seen == [expected] * 3
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc/self/maps")
+def test_weights_in_training_do_not_lie_in_the_mapped_model_file(
+    make_policy: Callable[..., Policy], tmp_path: Path
+) -> None:
+    original = make_policy()
+    original.model.save_pretrained(tmp_path)
+    original.tokenizer.save_pretrained(tmp_path)
+    policy, pairs = load_policy(tmp_path, "cpu", "float32"), [pair for row in ROWS for pair in row]
+    assert in_mapped_file(policy.model, tmp_path), "transformers no longer maps: the copy can go"
+    PairTrainer(policy, pairs, None, get_objective("simpo"), TrainSettings(batch_size=1), 0)
+    assert not in_mapped_file(policy.model, tmp_path)
+
+
+def in_mapped_file(model: Any, folder: Path) -> list[str]:
+    """The parameters whose numbers lie in a mapping of a file below `folder`."""
+    lines = [line.split() for line in Path("/proc/self/maps").read_text().splitlines() if str(folder) in line]
+    ranges = [tuple(int(end, 16) for end in line[0].split("-")) for line in lines]
+    return [
+        name for name, one in model.named_parameters() if any(start <= one.data_ptr() < end for start, end in ranges)
+    ]

@@ -31,8 +31,9 @@ def fused_layers(model: Any, wanted: bool = True) -> Iterator[None]:
     """
     with contextlib.ExitStack() as stack:
         if wanted:
+            tried: dict[type, bool] = {}
             for module in model.modules():
-                if (forward := _fused_forward(module)) is not None:
+                if (forward := _fused_forward(module, tried)) is not None:
                     vars(module)["forward"] = forward
                     _FUSED.add(module)
                     stack.callback(_restore, module)
@@ -43,8 +44,8 @@ def fused_layers(model: Any, wanted: bool = True) -> Iterator[None]:
         yield
 
 
-def adds_gradient_in_place(module: nn.Module) -> bool:
-    """Whether `fused_layers` lets the gradient of this module's weight be added to `weight.grad`."""
+def is_fused(module: nn.Module) -> bool:
+    """Whether this module computes with one of the functions now."""
     return module in _FUSED
 
 
@@ -56,15 +57,18 @@ def _restore(module: nn.Module) -> None:
     _FUSED.discard(module)
 
 
-def _fused_forward(module: nn.Module) -> Forward | None:
-    """The forward pass that may replace this module's, None if there is none."""
+def _fused_forward(module: nn.Module, tried: dict[type, bool]) -> Forward | None:
+    """The forward pass that may replace this module's, None if there is none; `tried`: what trials of a class told."""
     if type(module) is nn.Linear and module.bias is None and _may_add_to(module.weight):
         return lambda x: apply(Product, x, module.weight)
     if type(module) is nn.Embedding and _looks_up_only(module) and _may_add_to(module.weight):
         return lambda ids: apply(EmbeddingRows, ids, module.weight, module.padding_idx)
     forward = _rms_norm(module) or _gated_mlp(module)
-    weight = next(iter(module.parameters()), None)
-    return forward if forward and weight is not None and _computes_the_same(module, forward, weight) else None
+    if forward is None:
+        return None
+    if type(module) not in tried:
+        tried[type(module)] = _computes_the_same(module, forward)
+    return forward if tried[type(module)] else None
 
 
 def _looks_up_only(module: nn.Embedding) -> bool:
@@ -89,8 +93,9 @@ def _gated_mlp(module: nn.Module) -> Forward | None:
     return (lambda x: apply(GatedMlp, x, *weights.values())) if all(map(_may_add_to, weights.values())) else None
 
 
-def _computes_the_same(module: nn.Module, forward: Forward, weight: Tensor) -> bool:
-    """Whether `forward` gives the module's own result on random input as wide as `weight`."""
+def _computes_the_same(module: nn.Module, forward: Forward) -> bool:
+    """Whether `forward` gives the module's own result on random input as wide as its first weight."""
+    weight = next(module.parameters())
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(1, 4, weight.shape[-1], generator=generator).to(weight)
     with torch.no_grad():
