@@ -129,6 +129,7 @@ ARCHITECTURES: dict[str, dict[str, Any]] = {
     "Qwen3": {"num_key_value_heads": 2, "head_dim": 8},  # norms of queries and keys
     "Gemma": {"num_key_value_heads": 1, "head_dim": 8},  # 1 + weight, GELU: not fused
     "GPTNeoX": {"rotary_pct": 0.5},  # rotates a part
+    "Cohere": {"num_key_value_heads": 2},  # rotates neighbours
     "Phi3": {"num_key_value_heads": 2, "max_position_embeddings": 128},  # gate and up in one product
 }
 
