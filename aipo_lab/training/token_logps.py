@@ -15,6 +15,7 @@ from torch.utils.checkpoint import checkpoint
 
 from aipo_lab.training.fused.functions import add_weight_gradient, apply
 from aipo_lab.training.fused.layers import is_fused
+from aipo_lab.training.fused.products import product
 
 CHUNK_LOGITS = 1 << 25
 """Numbers of one chunk of logits (128 MiB in fp32)."""
@@ -62,7 +63,7 @@ def _scale(logits: Any, config: Any) -> Any:
 
 def _exponentials(hidden: Tensor, weight: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """exp(logits - row maximum) (n, V) in fp32, its row sums (n,) and the log-probabilities of the targets (n,)."""
-    logits = torch.mm(hidden, weight.t()).float()
+    logits = product(hidden, weight).float()
     target_logits = logits.gather(1, targets[:, None]).squeeze(1)
     sums, maxima = torch.empty_like(target_logits), torch.empty_like(target_logits)
     for rows in _cached_rows(logits):
@@ -120,7 +121,7 @@ class _TokenLogps(torch.autograd.Function):
             rows = slice(start, start + context.chunk_tokens)
             exponentials, sums = kept or _exponentials(hidden[rows], weight, targets[rows])[:2]
             of_logits = _logit_gradients_(exponentials, sums, targets[rows], gradients[rows]).to(hidden.dtype)
-            torch.mm(of_logits, weight, out=hidden_gradient[rows])
+            hidden_gradient[rows] = product(of_logits, weight.t())
             if weight_gradient is None:
                 add_weight_gradient(context.owner, of_logits, hidden[rows])
             elif weight.dtype == torch.float32:

@@ -18,6 +18,7 @@ from aipo_lab.models import Policy, load_policy
 from aipo_lab.objectives import get_objective
 from aipo_lab.training.batches import collate
 from aipo_lab.training.config import TrainSettings
+from aipo_lab.training.fused import products
 from aipo_lab.training.fused.functions import EmbeddingRows, GatedMlp, Product, RmsNorm, Rotation, apply
 from aipo_lab.training.fused.layers import fused_layers, is_fused
 from aipo_lab.training.logprobs import all_pair_logps, pair_logps
@@ -102,6 +103,37 @@ def test_products_add_to_the_gradient_of_earlier_micro_batches() -> None:
     for _ in range(2):
         apply(Product, x.clone().requires_grad_(), weight).sum().backward()
     assert torch.allclose(weight.grad, 2 * x.sum(0).expand(2, 3))
+
+
+@pytest.mark.parametrize("by_onednn", [False, True])
+@given(st.integers(1, 9), st.integers(1, 9), st.integers(1, 9), st.booleans())
+def test_products_are_those_of_torch_whichever_library_multiplies(
+    by_onednn: bool, n: int, width: int, height: int, transposed: bool
+) -> None:
+    generator = torch.Generator().manual_seed(n + 10 * width + 100 * height)
+    x = torch.randn(2, n, width, generator=generator)
+    weight = torch.randn(*((width, height) if transposed else (height, width)), generator=generator)
+    weight = weight.t() if transposed else weight
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(products, "onednn_is_faster", lambda: by_onednn)
+        made = products.product(x, weight)
+    assert torch.allclose(made, functional.linear(x, weight), rtol=1e-5, atol=1e-5)
+
+
+def test_the_choice_of_library_follows_from_the_processor(monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen = {}
+    for name, avx512 in (("AMD EPYC", True), ("AMD EPYC", False), ("Intel Xeon", True)):
+        told = {"cpu_name": name, "avx512_f": avx512}
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda told=told: told, raising=False)
+        chosen[name, avx512] = products.onednn_is_faster.__wrapped__()
+    assert chosen == {("AMD EPYC", True): True, ("AMD EPYC", False): False, ("Intel Xeon", True): False}
+
+
+def test_layers_with_large_weights_are_fused_too() -> None:
+    model = make_model("Llama", num_key_value_heads=2, hidden_size=512, intermediate_size=1024)
+    torch.nn.utils.vector_to_parameters(3 * torch.nn.utils.parameters_to_vector(model.parameters()), model.parameters())
+    with fused_layers(model):
+        assert all(is_fused(layer.mlp) and is_fused(layer.input_layernorm) for layer in model.model.layers)
 
 
 def make_model(architecture: str, **changes: Any) -> Any:

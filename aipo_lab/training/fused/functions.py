@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from aipo_lab.training.fused.products import product
+
 
 def apply(function: type[torch.autograd.Function], *inputs: Any) -> Any:
     """Compute one of the functions below."""
@@ -68,9 +70,9 @@ class GatedMlp(torch.autograd.Function):
     @staticmethod
     def forward(context: Any, x: Tensor, gate_weight: Tensor, up_weight: Tensor, down_weight: Tensor) -> Tensor:
         context.weights = gate_weight, up_weight, down_weight
-        gate, up = functional.linear(x, gate_weight), functional.linear(x, up_weight)
+        gate, up = product(x, gate_weight), product(x, up_weight)
         context.save_for_backward(x, gate, up)
-        return functional.linear(functional.silu(gate).mul_(up), down_weight)
+        return product(functional.silu(gate).mul_(up), down_weight)
 
     @staticmethod
     def backward(context: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:
@@ -79,12 +81,12 @@ class GatedMlp(torch.autograd.Function):
         of_output = gradient.flatten(0, -2)
         activated = functional.silu(gate)
         add_weight_gradient(down_weight, of_output, activated * up)
-        of_hidden = of_output @ down_weight
+        of_hidden = product(of_output, down_weight.t())
         of_up = activated.mul_(of_hidden)
         of_gate = torch.ops.aten.silu_backward(of_hidden.mul_(up), gate)
         add_weight_gradient(up_weight, of_up, x)
         add_weight_gradient(gate_weight, of_gate, x)
-        of_x = (of_gate @ gate_weight).addmm_(of_up, up_weight)
+        of_x = product(of_gate, gate_weight.t()).add_(product(of_up, up_weight.t()))
         return of_x.view(gradient.shape), None, None, None
 
 
@@ -95,13 +97,13 @@ class Product(torch.autograd.Function):
     def forward(context: Any, x: Tensor, weight: Tensor) -> Tensor:
         context.weight = weight
         context.save_for_backward(x)
-        return functional.linear(x, weight)
+        return product(x, weight)
 
     @staticmethod
     def backward(context: Any, gradient: Tensor) -> tuple[Tensor, None]:
         (x,) = context.saved_tensors
         add_weight_gradient(context.weight, gradient.flatten(0, -2), x.flatten(0, -2))
-        return gradient @ context.weight, None
+        return product(gradient, context.weight.t()), None
 
 
 class EmbeddingRows(torch.autograd.Function):

@@ -99,7 +99,8 @@ def _computes_the_same(module: nn.Module, forward: Forward) -> bool:
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(1, 4, weight.shape[-1], generator=generator).to(weight)
     with torch.no_grad():
-        return torch.allclose(forward(x), type(module).forward(module, x), rtol=1e-4, atol=1e-5)
+        own = type(module).forward(module, x)
+        return bool((forward(x) - own).norm() <= 1e-5 * own.norm())  # rounding only, however large the weights
 
 
 def _rotating_modules(model: Any) -> list[ModuleType]:
