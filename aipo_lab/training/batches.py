@@ -1,8 +1,8 @@
-"""A micro-batch as tensors: the prompt of a pair stands once in its row, followed by both responses.
+"""A micro-batch as tensors: what responses have in common stands once.
 
-A row holds one pair or several, each laid out as prompt | chosen | rejected. A layout or a mask lets a response see its
-own prompt and itself, never the other response or another pair, and both responses count their positions from the end
-of their prompt; so a row gives the same log-probabilities as separate sequences at the price of one prompt per pair.
+With a layout for the attention, one row holds the tree of all tokens. With a mask, a row holds pairs, each
+as prompt | chosen | rejected. Either lets a response see its own prompt and itself and nothing else, and positions are
+counted along the response's own sequence; so a row gives the same log-probabilities as separate sequences.
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
-from aipo_lab.training.attention import AttentionLayout
+from aipo_lab.training.attention import AttentionLayout, lay_out
 from aipo_lab.training.pairs import EncodedPair
+from aipo_lab.training.token_tree import TokenTree
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -27,7 +28,7 @@ class Sharing(StrEnum):
     """How the responses of a pair share their prompt in a model."""
 
     LAYOUT = "layout"
-    """Rows without padding; attention gathers every response with its prompt (see `attention`)."""
+    """One row, a tree of tokens without padding; attention gathers every response with its prompt (see `attention`)."""
     MASK = "mask"
     """Rows of about equal length with a mask: for attention that cannot read layouts."""
     NONE = "none"
@@ -36,23 +37,24 @@ class Sharing(StrEnum):
 
 @dataclass(frozen=True)
 class PairBatch:
-    """A micro-batch of B pairs in R rows of length L with n response tokens.
+    """A micro-batch of B pairs in R rows of length L with n predicted tokens.
 
-    `input_ids`, `position_ids`: (R, L). `segments`: (R, L), `3 * pair + role` of a token, -1 for padding.
-    `sources`: (n,) flat index into R*L of the position that predicts a response token; `targets`: (n,)
-    the token; `responses`: (n,) the response it belongs to, 2*pair for chosen and 2*pair+1 for rejected.
-    `lengths`: (B, 2) tokens of chosen and rejected. `layout`: with `Sharing.LAYOUT`.
+    `input_ids`, `position_ids`: (R, L). `sources`: (n,) flat index into R*L of the position that predicts a response
+    token; `targets`: (n,) the token. `terms`: (m,) index into those n, which of them add up to the response in
+    `responses`: (m,), 2*pair for chosen and 2*pair+1 for rejected. `lengths`: (B, 2) tokens of chosen and rejected.
+    `layout`: with `Sharing.LAYOUT`. `segments`: (R, L) without, `3 * pair + role` of a token, -1 for padding.
     """
 
     input_ids: Tensor
     position_ids: Tensor
-    segments: Tensor
     sources: Tensor
     targets: Tensor
+    terms: Tensor
     responses: Tensor
     lengths: Tensor
     sharing: Sharing
-    layout: AttentionLayout | None
+    segments: Tensor | None = None
+    layout: AttentionLayout | None = None
 
     def attention(self, dtype: Any) -> dict[str, Any]:
         """The arguments of a model's decoder that keep responses and pairs apart."""
@@ -67,12 +69,13 @@ class PairBatch:
         """Additive mask (R, 1, L, L): 0 where attention is allowed, the lowest number of `dtype` elsewhere."""
         import torch
 
-        width = self.segments.shape[1]
+        assert self.segments is not None
+        width, device = self.segments.shape[1], self.segments.device
         queries, keys = self.segments[:, :, None], self.segments[:, None, :]
-        earlier = torch.ones(width, width, dtype=torch.bool, device=self.segments.device).tril()
+        earlier = torch.ones(width, width, dtype=torch.bool, device=device).tril()
         own_prompt = (keys % N_ROLES == PROMPT) & (keys // N_ROLES == queries // N_ROLES)
         allowed = earlier & ((keys == queries) | own_prompt)
-        mask = torch.zeros(allowed.shape, dtype=dtype, device=self.segments.device)
+        mask = torch.zeros(allowed.shape, dtype=dtype, device=device)
         return mask.masked_fill_(~allowed, torch.finfo(dtype).min).unsqueeze(1)
 
 
@@ -92,10 +95,46 @@ class _Sequence:
 def collate(
     rows: Sequence[Sequence[EncodedPair]], pad_token_id: int, device: str, sharing: Sharing = Sharing.LAYOUT
 ) -> PairBatch:
-    """Lay out rows of pairs with each prompt once, or (`Sharing.NONE`) each response with its prompt in its own row.
+    """Lay pairs out: as one tree (`LAYOUT`), as rows with each prompt once (`MASK`), or each response in its own row.
 
     Pairs are numbered in the order of the rows.
     """
+    if sharing is Sharing.LAYOUT:
+        return _collate_tree([pair for row in rows for pair in row], device)
+    return _collate_rows(rows, pad_token_id, device, sharing)
+
+
+def _collate_tree(pairs: Sequence[EncodedPair], device: str) -> PairBatch:
+    import torch
+
+    tree = TokenTree()
+    paths = [tree.add_pair(pair) for pair in pairs]
+    sequences = [prompt + response for prompt, *responses in paths for response in responses]
+    by_response = [response for _, *responses in paths for response in responses]
+    predicted = sorted({place for response in by_response for place in response})
+    term_of = {place: term for term, place in enumerate(predicted)}
+    positions = [0] * len(tree)
+    for sequence in sequences:
+        for position, place in enumerate(sequence):
+            positions[place] = position
+
+    def tensor(values: Any) -> Tensor:
+        return torch.tensor(values, device=device)
+
+    return PairBatch(
+        input_ids=tensor([tree.tokens]),
+        position_ids=tensor([positions]),
+        sources=tensor([tree.parents[place] for place in predicted]),
+        targets=tensor([tree.tokens[place] for place in predicted]),
+        terms=tensor([term_of[place] for response in by_response for place in response]),
+        responses=tensor([number for number, response in enumerate(by_response) for _ in response]),
+        lengths=_lengths(pairs, device),
+        sharing=Sharing.LAYOUT,
+        layout=lay_out(sequences, len(tree), device),
+    )
+
+
+def _collate_rows(rows: Sequence[Sequence[EncodedPair]], pad_token_id: int, device: str, sharing: Sharing) -> PairBatch:
     import torch
 
     laid_out = _separate_rows(rows) if sharing is Sharing.NONE else _shared_rows(rows)
@@ -110,14 +149,20 @@ def collate(
     return PairBatch(
         input_ids=tensor(columns.ids).view(-1, width),
         position_ids=tensor(columns.positions).view(-1, width),
-        segments=tensor(columns.segments).view(-1, width),
         sources=tensor(columns.sources),
         targets=tensor(columns.targets),
+        terms=torch.arange(len(columns.targets), device=device),
         responses=tensor(columns.responses),
-        lengths=tensor([[len(pair.chosen), len(pair.rejected)] for row in rows for pair in row]),
+        lengths=_lengths([pair for row in rows for pair in row], device),
         sharing=sharing,
-        layout=AttentionLayout(*map(tensor, columns.layout())) if sharing is Sharing.LAYOUT else None,
+        segments=tensor(columns.segments).view(-1, width),
     )
+
+
+def _lengths(pairs: Sequence[EncodedPair], device: str) -> Tensor:
+    import torch
+
+    return torch.tensor([[len(pair.chosen), len(pair.rejected)] for pair in pairs], device=device)
 
 
 def _shared_rows(rows: Sequence[Sequence[EncodedPair]]) -> list[list[_Sequence]]:
@@ -147,7 +192,6 @@ class _Columns:
     sources: list[int] = field(default_factory=list)
     targets: list[int] = field(default_factory=list)
     responses: list[int] = field(default_factory=list)
-    sequences: list[list[int]] = field(default_factory=list)
 
     def add_row(self, sequences: Sequence[_Sequence], width: int, pad_token_id: int) -> None:
         """Add the sequences of one row and its padding up to `width`."""
@@ -161,14 +205,12 @@ class _Columns:
 
     def _add_sequence(self, sequence: _Sequence) -> None:
         n_prompt = len(sequence.prompt)
-        prompt = range(len(self.ids), len(self.ids) + n_prompt)
         self.ids += sequence.prompt
         self.positions += range(n_prompt)
         self.segments += [N_ROLES * sequence.pair + PROMPT] * n_prompt
         prompt_end = len(self.ids) - 1
         for role, response in sequence.responses:
             first = len(self.ids)
-            self.sequences.append([*prompt, *range(first, first + len(response))])
             self.ids += response
             self.positions += range(n_prompt, n_prompt + len(response))
             self.segments += [N_ROLES * sequence.pair + role] * len(response)
@@ -176,12 +218,3 @@ class _Columns:
             self.sources += [prompt_end, *range(first, first + len(response) - 1)]
             self.targets += response
             self.responses += [2 * sequence.pair + (role == REJECTED)] * len(response)
-
-    def layout(self) -> tuple[list[list[int]], list[int]]:
-        """`tokens` and `places` of an `AttentionLayout`."""
-        width = max(map(len, self.sequences))
-        places = [0] * len(self.ids)
-        for number, tokens in enumerate(self.sequences):
-            for place, token in enumerate(tokens, start=number * width):
-                places[token] = place
-        return [tokens + tokens[-1:] * (width - len(tokens)) for tokens in self.sequences], places

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 from aipo_lab.progress import Progress
 from aipo_lab.training.attention import NAME, install_layouts
@@ -42,7 +43,7 @@ def pair_logps(model: Any, batch: PairBatch, precision: str = "float32") -> Tens
         selected = hidden.reshape(-1, hidden.shape[-1])[batch.sources]
         logps = token_logps(model, selected, batch.targets)
     sums = torch.zeros(batch.lengths.numel(), dtype=logps.dtype, device=logps.device)
-    return sums.index_add(0, batch.responses, logps).view(-1, 2)
+    return sums.index_add(0, batch.responses, logps[batch.terms]).view(-1, 2)
 
 
 def all_pair_logps(
@@ -75,17 +76,28 @@ def find_sharing(model: Any, pairs: Sequence[EncodedPair], pad_token_id: int) ->
     """How rows with shared prompts give this model's own log-probabilities for these pairs, if they do.
 
     They do not where a sliding window would cut a sequence, nor where the model ignores layouts, masks or positions
-    (state-space layers, linear biases): that is found out by trying on a few tokens.
+    (state-space layers, linear biases): that is found out by trying on a few tokens, once per model.
     """
-    import torch
-
     longest = max(len(pair.prompt) + max(len(pair.chosen), len(pair.rejected)) for pair in pairs)
     window = getattr(model.config, "sliding_window", None)
     if window is not None and getattr(model.config, "use_sliding_window", True) and window < longest:
         return Sharing.NONE
-    pair = max(pairs, key=lambda pair: pair.n_tokens)
+    tried = _TRIED.setdefault(model, {})
+    attention = model.config._attn_implementation
+    if attention not in tried:
+        tried[attention] = _try_sharing(model, max(pairs, key=lambda pair: pair.n_tokens), pad_token_id)
+    return tried[attention]
+
+
+_TRIED: WeakKeyDictionary[Any, dict[str, Sharing]] = WeakKeyDictionary()
+"""What trials of models told, by their attention; the same model serves the reference pass and the training."""
+
+
+def _try_sharing(model: Any, pair: EncodedPair, pad_token_id: int) -> Sharing:
+    import torch
+
     probe = EncodedPair("probe", pair.prompt[-8:], pair.chosen[:5], pair.rejected[:7])
-    row = [probe, EncodedPair("swapped", pair.prompt[-8:], pair.rejected[:7], pair.chosen[:5])]
+    row = [probe, EncodedPair("other", pair.prompt[-7:], pair.rejected[:7], pair.chosen[:5])]
     with torch.inference_mode():
         apart = pair_logps(model, collate([row], pad_token_id, model.device, Sharing.NONE))
     reads_layouts = model.config._attn_implementation == NAME

@@ -1,7 +1,7 @@
 """Which pairs are computed together: the seeded batch of every optimiser step, its micro-batches and their rows.
 
-A micro-batch is a list of rows, a row a list of pair indices. Where attention reads layouts, one row holds them all;
-else short pairs share a row, so that rows are about equally long and little of them is padding.
+A micro-batch is a list of rows, a row a list of pair indices. Where attention reads layouts, one row holds them all as
+a tree of tokens; else short pairs share a row, so that rows are about equally long and little of them is padding.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 from aipo_lab.training.batches import Sharing
 from aipo_lab.training.pairs import EncodedPair
+from aipo_lab.training.token_tree import TokenTree
 
 MAX_PADDING_SHARE = 0.04
 
@@ -37,12 +38,28 @@ def micro_batches(
     """
     by_length = sorted(indices, key=lambda index: -pairs[index].n_tokens)
     if sharing is Sharing.LAYOUT:
-        return [[chunk] for chunk in _chunks(by_length, pairs, max_tokens)]
+        return [[chunk] for chunk in _tree_chunks(by_length, pairs, max_tokens)]
     if sharing is Sharing.NONE:
         return [[[index] for index in chunk] for chunk in _separate_chunks(by_length, pairs, max_tokens)]
     # Room is left for the padding of the rows.
     chunks = _chunks(by_length, pairs, int(max_tokens * (1 - MAX_PADDING_SHARE)))
     return [_rows(chunk, pairs) for chunk in chunks]
+
+
+def _tree_chunks(by_length: Sequence[int], pairs: Sequence[EncodedPair], max_tokens: int) -> list[list[int]]:
+    """Consecutive pairs whose tree has at most `max_tokens` tokens, and whose attention at most twice as many."""
+    made: list[list[int]] = []
+    tree, n_attended = TokenTree(), 0
+    for index in by_length:
+        tree.add_pair(pairs[index])
+        n_attended += pairs[index].n_attended_tokens
+        if made and len(tree) <= max_tokens and n_attended <= 2 * max_tokens:
+            made[-1].append(index)
+            continue
+        made.append([index])
+        tree, n_attended = TokenTree(), pairs[index].n_attended_tokens
+        tree.add_pair(pairs[index])
+    return made
 
 
 def _chunks(by_length: Sequence[int], pairs: Sequence[EncodedPair], max_tokens: int) -> list[list[int]]:

@@ -32,6 +32,11 @@ class EncodedPair:
         return len(self.prompt) + len(self.chosen) + len(self.rejected)
 
     @property
+    def n_attended_tokens(self) -> int:
+        """Length of both responses, each with the prompt."""
+        return len(self.prompt) + self.n_tokens
+
+    @property
     def longest_sequence_tokens(self) -> int:
         """Length of the prompt with the longer response."""
         return len(self.prompt) + max(len(self.chosen), len(self.rejected))

@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from aipo_lab.models import Policy
+from aipo_lab.training.attention import lay_out
 from aipo_lab.training.batches import PADDING, Sharing, collate
 from aipo_lab.training.logprobs import all_pair_logps, pair_logps
 from aipo_lab.training.packing import micro_batches, optimiser_batches
@@ -61,9 +62,12 @@ def test_a_shared_prompt_row_equals_two_separate_sequences(policy: Policy, expec
     assert torch.allclose(made[0].double(), expected[one], rtol=1e-5, atol=1e-5 * n_tokens**0.5)
 
 
-def test_padding_and_neighbours_of_very_different_length_change_nothing(policy: Policy, expected: torch.Tensor) -> None:
-    batch = collate([[pair] for pair in PAIRS], policy.pad_token_id, "cpu")
-    assert batch.input_ids.shape == (len(PAIRS), max(pair.n_tokens for pair in PAIRS))
+@pytest.mark.parametrize("sharing", Sharing)
+def test_padding_and_neighbours_of_very_different_length_change_nothing(
+    policy: Policy, expected: torch.Tensor, sharing: Sharing
+) -> None:
+    batch = collate([[pair] for pair in PAIRS], policy.pad_token_id, "cpu", sharing)
+    assert len(batch.input_ids) == {Sharing.LAYOUT: 1, Sharing.MASK: len(PAIRS), Sharing.NONE: 2 * len(PAIRS)}[sharing]
     with torch.no_grad():
         made = pair_logps(policy.model, batch)
     assert torch.allclose(made.double(), expected, rtol=1e-5, atol=1e-4)
@@ -106,18 +110,71 @@ def test_all_pair_logps_keeps_the_order_whatever_the_micro_batches(
     assert seen[-1] == (len(PAIRS), len(PAIRS), "pairs")
 
 
-def test_the_layout_of_a_row() -> None:
-    batch = collate([[EncodedPair("a", [10, 11, 12], [20, 21], [30])], [EncodedPair("b", [13], [22], [31])]], 0, "cpu")
+def test_rows_with_a_mask() -> None:
+    rows = [[EncodedPair("a", [10, 11, 12], [20, 21], [30])], [EncodedPair("b", [13], [22], [31])]]
+    batch = collate(rows, 0, "cpu", Sharing.MASK)
     assert batch.input_ids.tolist() == [[10, 11, 12, 20, 21, 30], [13, 22, 31, 0, 0, 0]]
     assert batch.position_ids.tolist()[0] == [0, 1, 2, 3, 4, 3]
     assert batch.position_ids.tolist()[1][:3] == [0, 1, 1]
     assert batch.sources.tolist() == [2, 3, 2, 6, 6]
     assert batch.targets.tolist() == [20, 21, 30, 22, 31]
+    assert batch.terms.tolist() == [0, 1, 2, 3, 4]
     assert batch.responses.tolist() == [0, 0, 1, 2, 3]
     assert batch.lengths.tolist() == [[2, 1], [1, 1]]
     allowed = batch.attention_mask(torch.float32)[0, 0] == 0
     assert allowed.tolist()[4] == [True, True, True, True, True, False]
     assert allowed.tolist()[5] == [True, True, True, False, False, True]
+
+
+def test_a_tree_holds_once_what_sequences_have_in_common() -> None:
+    # A system prompt 1 2, two prompts, responses that begin alike, and a response that another one continues.
+    pairs = [EncodedPair("a", [1, 2, 3], [5, 6, 7], [5, 6, 8]), EncodedPair("b", [1, 2, 4], [9, 0], [9])]
+    batch = collate([pairs], 0, "cpu")
+    assert batch.input_ids.tolist() == [[1, 2, 3, 5, 6, 7, 8, 4, 9, 0]]
+    assert batch.position_ids.tolist() == [[0, 1, 2, 3, 4, 5, 5, 2, 3, 4]]
+    assert batch.sources.tolist() == [2, 3, 4, 4, 7, 8]
+    assert batch.targets.tolist() == [5, 6, 7, 8, 9, 0]
+    assert batch.terms.tolist() == [0, 1, 2, 0, 1, 3, 4, 5, 4]
+    assert batch.responses.tolist() == [0, 0, 0, 1, 1, 1, 2, 2, 3]
+    assert batch.lengths.tolist() == [[3, 3], [2, 1]]
+    assert batch.layout is not None
+    sequences = [row for group in batch.layout.groups for row in group.tolist()]
+    assert sequences[:2] == [[0, 1, 2, 3, 4, 5], [0, 1, 2, 3, 4, 6]]
+    places = [token for row in sequences for token in row]
+    assert [places[place] for place in batch.layout.places.tolist()] == list(range(10))
+
+
+tokens = st.lists(st.integers(6, 8), min_size=1, max_size=6)
+
+
+@given(st.lists(st.tuples(tokens, tokens, tokens), min_size=1, max_size=5))
+@settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_pairs_that_begin_alike_have_the_log_probabilities_and_gradients_of_separate_sequences(
+    policy: Policy, drawn: list[tuple[list[int], list[int], list[int]]]
+) -> None:
+    pairs = [EncodedPair(str(number), *one) for number, one in enumerate(drawn)]
+    made = []
+    for sharing in (Sharing.LAYOUT, Sharing.NONE):
+        logps = pair_logps(policy.model, collate([pairs], policy.pad_token_id, "cpu", sharing))
+        weights = torch.linspace(-1, 1, logps.numel()).view_as(logps) + 0.1
+        made.append((logps.detach(), torch.autograd.grad((weights * logps).sum(), list(policy.model.parameters()))))
+    (tree, of_tree), (apart, of_apart) = made
+    assert torch.allclose(tree, apart, rtol=1e-5, atol=1e-4)
+    scale = sum(float(one.norm()) for one in of_apart)
+    assert all((one - other).norm() <= 1e-5 * scale for one, other in zip(of_tree, of_apart, strict=True))
+
+
+def test_attention_splits_short_sequences_from_long_ones_where_that_saves_scores() -> None:
+    alike, different = [[*range(9)], [*range(10)]], [[*range(10)], [*range(10)], [*range(3)]]
+    assert [tuple(group.shape) for group in lay_out(alike, 10, "cpu").groups] == [(2, 10)]
+    assert [tuple(group.shape) for group in lay_out(different, 10, "cpu").groups] == [(2, 10), (1, 3)]
+
+
+def test_a_long_prompt_that_many_pairs_share_does_not_swell_the_attention() -> None:
+    prompt = torch.randint(6, 60, (500,), generator=torch.Generator().manual_seed(0)).tolist()
+    pairs = [EncodedPair(str(n), prompt, [60 + n, 1], [200 + n, 1]) for n in range(50)]
+    made = micro_batches(range(50), pairs, 2100)
+    assert [len(row) for (row,) in made] == [4] * 12 + [2]
 
 
 lengths = st.lists(st.tuples(*[st.integers(1, 60)] * 3), min_size=1, max_size=30)
@@ -134,7 +191,7 @@ def test_micro_batches_cover_every_index_once_within_the_budget(
     for rows in made:
         batch = collate([[pairs[index] for index in row] for row in rows], 0, "cpu", sharing)
         assert batch.input_ids.numel() <= max_tokens or len(rows) == len(rows[0]) == 1
-        if sharing is not Sharing.NONE:
+        if sharing is Sharing.MASK:
             assert float((batch.segments == PADDING).float().mean()) < 0.05
 
 
@@ -149,7 +206,7 @@ def test_pairs_that_share_a_row_have_the_log_probabilities_of_separate_sequences
     policy: Policy, expected: torch.Tensor
 ) -> None:
     rows = [[0, 2, 4], [5, 1, 3]]
-    batch = collate([[PAIRS[index] for index in row] for row in rows], policy.pad_token_id, "cpu")
+    batch = collate([[PAIRS[index] for index in row] for row in rows], policy.pad_token_id, "cpu", Sharing.MASK)
     assert batch.input_ids.shape[0] == 2
     with torch.no_grad():
         made = pair_logps(policy.model, batch)
