@@ -2,8 +2,10 @@
 
     python perf/trainer.py [--model FOLDER] [--small] [--pairs 32] [--rounds 1] [--threads 2]
 
-Both sides train one epoch of DPO on the same pairs with the same batch size, each run in a process of its own,
-alternating. `--small` uses a small random Llama instead of SmolLM2-135M. Needs the `perf` extra (TRL).
+Both sides train one epoch of DPO on the same pairs with the same batch size, reference pass included, a process each.
+They take turns piece by piece (start and reference pass, then every optimiser step), and a matrix product is timed
+before each piece, so that all of them meet the same good and bad moments of the machine. `--small` uses a small random
+Llama instead of SmolLM2-135M. Needs the `perf` extra (TRL).
 """
 
 from __future__ import annotations
@@ -15,13 +17,16 @@ import random
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import IO, Any
 
 from aipo_lab.execution.inline import WORKER_ENVIRONMENT
 
-SIDES = ("ours", "trl_default", "trl_precomputed")
+PEERS = ("trl_default", "trl_precomputed")
+PEAK_S = 0.5
+"""How long a matrix product is timed before each piece."""
 WORDS = """
 river stone morning garden music window winter letter market doctor silver forest bridge summer story yellow engine
 travel dinner school paper simple answer number little people water mountain under always because between where green
@@ -35,13 +40,8 @@ def main() -> None:
         model = arguments.model or make_model(Path(folder), arguments.small)
         pairs = Path(folder) / "pairs.json"
         pairs.write_text(json.dumps(make_pairs(arguments.pairs)))
-        peak_gflops = matrix_peak(arguments.threads)
-        results: dict[str, list[dict[str, float]]] = {side: [] for side in SIDES}
-        for number in range(arguments.rounds):
-            for side in SIDES:
-                results[side].append(run_side(side, Path(model), pairs, arguments))
-                print(f"round {number + 1} {side}: {json.dumps(results[side][-1])}", flush=True)
-    report({side: medians(runs) for side, runs in results.items()}, peak_gflops)
+        for peer in PEERS:
+            compare(peer, [run_round(peer, Path(model), pairs, arguments) for _ in range(arguments.rounds)])
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -50,7 +50,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--small", action="store_true", help="a small random Llama")
     parser.add_argument("--pairs", type=int, default=32)
     parser.add_argument("--batch-size", type=int, default=8)
-    parser.add_argument("--micro-batch-tokens", type=int, default=512)
+    parser.add_argument("--micro-batch-tokens", type=int, default=1024)
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--threads", type=int, default=2)
     return parser.parse_args()
@@ -102,51 +102,117 @@ def make_pairs(n: int) -> list[dict[str, Any]]:
     ]
 
 
-def matrix_peak(threads: int) -> float:
-    """Measured fp32 matrix product of 2048^3 in GFLOP/s, in a process of its own."""
-    code = (
-        f"import time, torch; torch.set_num_threads({threads}); a = torch.rand(2048, 2048); torch.mm(a, a)\n"
-        "t = time.perf_counter()\nfor _ in range(8): torch.mm(a, a)\n"
-        "print(8 * 2 * 2048**3 / (time.perf_counter() - t) / 1e9)"
+class Side:
+    """A training in a process of its own that does a piece of its work when told to."""
+
+    def __init__(self, name: str, model: Path, pairs: Path, arguments: argparse.Namespace) -> None:
+        settings = {
+            "model": str(model),
+            "pairs": str(pairs),
+            "threads": arguments.threads,
+            "batch_size": arguments.batch_size,
+            "micro_batch_tokens": arguments.micro_batch_tokens,
+            "precompute": name == "trl_precomputed",
+        }
+        script = Path(__file__).parent / "trainer_sides" / ("ours.py" if name == "ours" else "trl_dpo.py")
+        environment = WORKER_ENVIRONMENT if name == "ours" else {}  # what our stages run in
+        self.name = name
+        self.seconds: list[float] = []
+        self.facts: dict[str, float] = {}
+        self.process = subprocess.Popen(
+            [sys.executable, str(script), json.dumps(settings)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=os.environ | environment,
+        )
+
+    def take_turn(self) -> bool:
+        """Let it do its next piece; False if there is none."""
+        _stream(self.process.stdin).write("\n")
+        _stream(self.process.stdin).flush()
+        for line in _stream(self.process.stdout):
+            if line.startswith("@"):
+                row = json.loads(line[1:])
+                if "piece" not in row:
+                    self.facts = row
+                    return False
+                self.seconds.append(row["seconds"])
+                print(f"  {self.name:16} {row['piece']:8} {row['seconds']:7.2f} s", flush=True)
+                return True
+        sys.exit(f"{self.name} ended with exit code {self.process.wait()}")
+
+
+def _stream(pipe: IO[str] | None) -> IO[str]:
+    assert pipe is not None
+    return pipe
+
+
+def run_round(
+    peer: str, model: Path, pairs: Path, arguments: argparse.Namespace
+) -> tuple[dict[str, float], dict[str, float]]:
+    """One training of ours and one of a peer's, piece by piece; what was measured of each."""
+    sides = [Side(name, model, pairs, arguments) for name in ("ours", peer)]
+    peaks = []
+    waiting = list(sides)
+    while waiting:
+        for side in list(waiting):
+            peaks.append(matrix_gflops(arguments.threads))
+            if not side.take_turn():
+                waiting.remove(side)
+    ours, theirs = (side.facts | {"seconds": sum(side.seconds)} for side in sides)
+    for side in (ours, theirs):
+        side["pairs_per_s"] = arguments.pairs / side["seconds"]
+        side["tokens_per_s"] = ours["tokens"] / side["seconds"]
+    ours["gflops"] = ours["flop"] / ours["seconds"] / 1e9
+    ours["peak_gflops"] = median(peaks)
+    return ours, theirs
+
+
+def matrix_gflops(threads: int) -> float:
+    """The fp32 matrix product of 2048^3 now: the better of torch's own and of the trainer's choice."""
+    import torch
+
+    from aipo_lab.training.fused.products import product
+
+    torch.set_num_threads(threads)
+    a, b = torch.rand(2048, 2048), torch.rand(2048, 2048)
+    best = 0.0
+    for multiply in (torch.mm, product):
+        multiply(a, b)
+        started, count = time.perf_counter(), 0
+        while time.perf_counter() - started < PEAK_S / 2:
+            multiply(a, b)
+            count += 1
+        best = max(best, count * 2 * 2048**3 / (time.perf_counter() - started) / 1e9)
+    return best
+
+
+def compare(peer: str, rounds: list[tuple[dict[str, float], dict[str, float]]]) -> None:
+    """A table of medians, and the ratios: medians of those of the rounds."""
+    ours, theirs = ({name: median(pair[i][name] for pair in rounds) for name in rounds[0][i]} for i in (0, 1))
+    columns = ("pairs_per_s", "tokens_per_s", "peak_rss_gib", "final_loss")
+    print(f"\n{'':16}" + "".join(f"{name:>15}" for name in columns))
+    for name, side in (("ours", ours), (peer, theirs)):
+        print(f"{name:16}" + "".join(f"{side[column]:15.3f}" for column in columns))
+    print(
+        f"padding {ours['padding_share']:.1%}; {ours['computed_tokens']:.0f} tokens computed for {ours['tokens']:.0f}"
     )
-    return float(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout)
+    shares = [one["gflops"] / one["peak_gflops"] for one, _ in rounds]
+    print(
+        f"ours: {ours['gflops']:.0f} GFLOP/s; fp32 matrix product meanwhile: {ours['peak_gflops']:.0f} GFLOP/s; "
+        f"share {median(shares):.2f}"
+    )
+    short = peer.removeprefix("trl_")
+    ratios = [one["pairs_per_s"] / other["pairs_per_s"] for one, other in rounds]
+    print(f"ratio trl_{short} = {median(ratios):.3f}" + ("" if len(ratios) == 1 else f"  (rounds: {_listed(ratios)})"))
+    if peer == "trl_default":
+        print(f"ratio memory = {ours['peak_rss_gib'] / theirs['peak_rss_gib']:.3f}")
+    print(flush=True)
 
 
-def run_side(side: str, model: Path, pairs: Path, arguments: argparse.Namespace) -> dict[str, float]:
-    """One training in a fresh process; its last line of output is the measurement."""
-    settings = {
-        "model": str(model),
-        "pairs": str(pairs),
-        "threads": arguments.threads,
-        "batch_size": arguments.batch_size,
-        "micro_batch_tokens": arguments.micro_batch_tokens,
-    }
-    script = Path(__file__).parent / "trainer_sides" / ("ours.py" if side == "ours" else "trl_dpo.py")
-    command = [sys.executable, str(script), json.dumps(settings | {"precompute": side == "trl_precomputed"})]
-    environment = os.environ | (WORKER_ENVIRONMENT if side == "ours" else {})  # what our stages run in
-    finished = subprocess.run(command, capture_output=True, text=True, env=environment)
-    if finished.returncode:
-        sys.exit(f"{side} failed:\n{finished.stderr[-3000:]}")
-    measured: dict[str, float] = json.loads(finished.stdout.splitlines()[-1])
-    return measured
-
-
-def medians(runs: list[dict[str, float]]) -> dict[str, float]:
-    return {name: median(run[name] for run in runs) for name in runs[0]}
-
-
-def report(sides: dict[str, dict[str, float]], peak_gflops: float) -> None:
-    print(f"\nfp32 matrix product: {peak_gflops:.0f} GFLOP/s")
-    columns = ("pairs_per_s", "tokens_per_s", "peak_rss_gib", "padding_share", "gflops")
-    print(f"{'':16}" + "".join(f"{name:>15}" for name in columns))
-    for side, measured in sides.items():
-        print(f"{side:16}" + "".join(f"{measured[name]:15.3f}" for name in columns))
-    ours = sides["ours"]
-    print(f"share of the matrix peak reached by ours: {ours['gflops'] / peak_gflops:.2f}")
-    for side in SIDES[1:]:
-        name = side.removeprefix("trl_")
-        print(f"ratio trl_{name} = {ours['pairs_per_s'] / sides[side]['pairs_per_s']:.3f}")
-    print(f"ratio memory = {ours['peak_rss_gib'] / sides['trl_default']['peak_rss_gib']:.3f}")
+def _listed(ratios: list[float]) -> str:
+    return ", ".join(f"{one:.2f}" for one in ratios)
 
 
 if __name__ == "__main__":

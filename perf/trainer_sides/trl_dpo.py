@@ -1,18 +1,32 @@
-"""Trains with TRL's `DPOTrainer` on the same pairs and prints the measurement as one JSON line."""
+"""Trains with TRL's `DPOTrainer` in turns: everything up to the first step, then step by step."""
 
 from __future__ import annotations
 
 import json
-import resource
 import sys
 import tempfile
-import time
 from pathlib import Path
+from typing import Any
 
 import torch
 from datasets import Dataset
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
 from trl import DPOConfig, DPOTrainer
+from turns import Turns
+
+
+class TakeTurns(TrainerCallback):  # type: ignore[misc]
+    """Ends a turn before the first step and after every step."""
+
+    def __init__(self, turns: Turns) -> None:
+        self.turns = turns
+
+    def on_step_begin(self, _args: Any, state: Any, _control: Any, **_: Any) -> None:
+        if state.global_step == 0:
+            self.turns.done("start")
+
+    def on_step_end(self, _args: Any, state: Any, _control: Any, **_: Any) -> None:
+        self.turns.done(f"step {state.global_step}")
 
 
 def main() -> None:
@@ -38,29 +52,12 @@ def main() -> None:
             save_strategy="no",
             disable_tqdm=True,
         )
-        started = time.perf_counter()
-        trainer = DPOTrainer(model=model, args=config, train_dataset=data, processing_class=tokenizer)
-        outcome = trainer.train()
-        seconds = time.perf_counter() - started
-    template = [
-        tokenizer.apply_chat_template(row["prompt"] + row[role], tokenize=False)
-        for row in rows
-        for role in ("chosen", "rejected")
-    ]
-    lengths = [len(tokenizer(text, add_special_tokens=False)["input_ids"]) for text in template]
-    weights = sum(p.numel() for p in model.parameters())
-    print(
-        json.dumps(
-            {
-                "pairs_per_s": len(rows) / seconds,
-                "tokens_per_s": sum(lengths) / seconds,
-                "peak_rss_gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
-                "padding_share": float("nan"),
-                "gflops": 8 * weights * sum(lengths) / seconds / 1e9,
-                "final_loss": outcome.training_loss,
-            }
+        turns = Turns()
+        trainer = DPOTrainer(
+            model=model, args=config, train_dataset=data, processing_class=tokenizer, callbacks=[TakeTurns(turns)]
         )
-    )
+        outcome = trainer.train()
+    turns.finish({"final_loss": outcome.training_loss})
 
 
 if __name__ == "__main__":

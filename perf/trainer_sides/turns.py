@@ -1,0 +1,36 @@
+"""Taking turns: a side does one piece of its work when told to, says what it took, and waits.
+
+The sides alternate piece by piece, so that a machine that is slow for a while is slow for all of them.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import sys
+import time
+from collections.abc import Mapping
+
+
+class Turns:
+    """This process's turns; time between them does not count."""
+
+    def __init__(self) -> None:
+        self._wait()
+
+    def done(self, piece: str) -> None:
+        """Report the piece since the turn began and wait for the next turn."""
+        self._say({"piece": piece, "seconds": time.perf_counter() - self._started_s})
+        self._wait()
+
+    def finish(self, facts: Mapping[str, float]) -> None:
+        """Say what is known in the end besides the times."""
+        self._say({"peak_rss_gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, **facts})
+
+    def _say(self, row: Mapping[str, object]) -> None:
+        print("@" + json.dumps(row), flush=True)
+
+    def _wait(self) -> None:
+        if not sys.stdin.readline():
+            sys.exit("the benchmark ended before this side did")
+        self._started_s = time.perf_counter()
