@@ -1,7 +1,7 @@
 """A micro-batch as tensors: what responses have in common stands once.
 
-With a layout for the attention, one row holds the tree of all tokens. With a mask, a row holds pairs, each
-as prompt | chosen | rejected. Either lets a response see its own prompt and itself and nothing else, and positions are
+With a layout for the attention, one row holds the tree of all tokens. With a mask, a row holds pairs, each as
+prompt | chosen | rejected. Either lets a response see its own prompt and itself and nothing else, and positions are
 counted along the response's own sequence; so a row gives the same log-probabilities as separate sequences.
 """
 
@@ -108,11 +108,17 @@ def _collate_tree(pairs: Sequence[EncodedPair], device: str) -> PairBatch:
     import torch
 
     tree = TokenTree()
-    paths = [tree.add_pair(pair) for pair in pairs]
-    sequences = [prompt + response for prompt, *responses in paths for response in responses]
-    by_response = [response for _, *responses in paths for response in responses]
-    predicted = sorted({place for response in by_response for place in response})
-    term_of = {place: term for term, place in enumerate(predicted)}
+    sequences: list[list[int]] = []
+    terms: list[int] = []
+    responses: list[int] = []
+    predicted: dict[tuple[int, int], int] = {}  # (place that predicts, token) -> term
+    for pair in pairs:
+        prompt, *paths = tree.add_pair(pair)
+        for path, response in zip(paths, (pair.chosen, pair.rejected), strict=True):
+            steps = zip([prompt[-1], *path], response, strict=True)
+            terms += [predicted.setdefault(step, len(predicted)) for step in steps]
+            responses += [len(sequences)] * len(response)
+            sequences.append(prompt + path)
     positions = [0] * len(tree)
     for sequence in sequences:
         for position, place in enumerate(sequence):
@@ -124,10 +130,10 @@ def _collate_tree(pairs: Sequence[EncodedPair], device: str) -> PairBatch:
     return PairBatch(
         input_ids=tensor([tree.tokens]),
         position_ids=tensor([positions]),
-        sources=tensor([tree.parents[place] for place in predicted]),
-        targets=tensor([tree.tokens[place] for place in predicted]),
-        terms=tensor([term_of[place] for response in by_response for place in response]),
-        responses=tensor([number for number, response in enumerate(by_response) for _ in response]),
+        sources=tensor([source for source, _ in predicted]),
+        targets=tensor([target for _, target in predicted]),
+        terms=tensor(terms),
+        responses=tensor(responses),
         lengths=_lengths(pairs, device),
         sharing=Sharing.LAYOUT,
         layout=lay_out(sequences, len(tree), device),

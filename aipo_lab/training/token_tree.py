@@ -15,11 +15,10 @@ ROOT = -1
 
 
 class TokenTree:
-    """Tokens in the order they were added, with the `parents` (`ROOT` of a first one) they follow."""
+    """`tokens` in the order they were added; their places are indices into it."""
 
     def __init__(self) -> None:
         self.tokens: list[int] = []
-        self.parents: list[int] = []
         self._children: dict[tuple[int, int], int] = {}
 
     def __len__(self) -> int:
@@ -32,12 +31,14 @@ class TokenTree:
             place = self._children.setdefault((after, token), len(self.tokens))
             if place == len(self.tokens):
                 self.tokens.append(token)
-                self.parents.append(after)
             path.append(place)
             after = place
         return path
 
     def add_pair(self, pair: EncodedPair) -> tuple[list[int], list[int], list[int]]:
-        """The places of a pair's prompt, chosen and rejected response."""
+        """The places of a pair's prompt, chosen and rejected response.
+
+        The last token of a response is left out: it is predicted, but predicts nothing.
+        """
         prompt = self.add(pair.prompt)
-        return prompt, self.add(pair.chosen, prompt[-1]), self.add(pair.rejected, prompt[-1])
+        return prompt, self.add(pair.chosen[:-1], prompt[-1]), self.add(pair.rejected[:-1], prompt[-1])

@@ -128,20 +128,20 @@ def test_rows_with_a_mask() -> None:
 
 def test_a_tree_holds_once_what_sequences_have_in_common() -> None:
     # A system prompt 1 2, two prompts, responses that begin alike, and a response that another one continues.
-    pairs = [EncodedPair("a", [1, 2, 3], [5, 6, 7], [5, 6, 8]), EncodedPair("b", [1, 2, 4], [9, 0], [9])]
+    pairs = [EncodedPair("a", [1, 2, 3], [5, 6, 7, 0], [5, 6, 8, 0]), EncodedPair("b", [1, 2, 4], [9, 9], [9])]
     batch = collate([pairs], 0, "cpu")
-    assert batch.input_ids.tolist() == [[1, 2, 3, 5, 6, 7, 8, 4, 9, 0]]
-    assert batch.position_ids.tolist() == [[0, 1, 2, 3, 4, 5, 5, 2, 3, 4]]
-    assert batch.sources.tolist() == [2, 3, 4, 4, 7, 8]
-    assert batch.targets.tolist() == [5, 6, 7, 8, 9, 0]
-    assert batch.terms.tolist() == [0, 1, 2, 0, 1, 3, 4, 5, 4]
-    assert batch.responses.tolist() == [0, 0, 0, 1, 1, 1, 2, 2, 3]
-    assert batch.lengths.tolist() == [[3, 3], [2, 1]]
+    assert batch.input_ids.tolist() == [[1, 2, 3, 5, 6, 7, 8, 4, 9]]  # last tokens predict nothing
+    assert batch.position_ids.tolist() == [[0, 1, 2, 3, 4, 5, 5, 2, 3]]
+    predictions = list(zip(batch.sources.tolist(), batch.targets.tolist(), strict=True))
+    assert predictions == [(2, 5), (3, 6), (4, 7), (5, 0), (4, 8), (6, 0), (7, 9), (8, 9)]
+    assert batch.terms.tolist() == [0, 1, 2, 3, 0, 1, 4, 5, 6, 7, 6]
+    assert batch.responses.tolist() == [0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 3]
+    assert batch.lengths.tolist() == [[4, 4], [2, 1]]
     assert batch.layout is not None
     sequences = [row for group in batch.layout.groups for row in group.tolist()]
     assert sequences[:2] == [[0, 1, 2, 3, 4, 5], [0, 1, 2, 3, 4, 6]]
     places = [token for row in sequences for token in row]
-    assert [places[place] for place in batch.layout.places.tolist()] == list(range(10))
+    assert [places[place] for place in batch.layout.places.tolist()] == list(range(9))
 
 
 tokens = st.lists(st.integers(6, 8), min_size=1, max_size=6)
