@@ -201,5 +201,6 @@ class PairTrainer:
     def _check_weights(self) -> None:
         import torch
 
-        if not all(bool(torch.isfinite(weights).all()) for weights in self.policy.model.parameters()):
+        largest = [torch.linalg.vector_norm(weights, torch.inf) for weights in self.policy.model.parameters()]
+        if not all(math.isfinite(one) for one in largest):  # NaN is the largest of all
             raise StageFailed("the last update made weights that are not finite; lower train.learning_rate")
