@@ -40,8 +40,11 @@ def main() -> None:
         model = arguments.model or make_model(Path(folder), arguments.small)
         pairs = Path(folder) / "pairs.json"
         pairs.write_text(json.dumps(make_pairs(arguments.pairs)))
+        ratios: dict[str, float] = {}
         for peer in PEERS:
-            compare(peer, [run_round(peer, Path(model), pairs, arguments) for _ in range(arguments.rounds)])
+            ratios |= compare(peer, [run_round(peer, Path(model), pairs, arguments) for _ in range(arguments.rounds)])
+    for name, ratio in ratios.items():
+        print(f"ratio {name} = {ratio:.3f}")
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -188,8 +191,8 @@ def matrix_gflops(threads: int) -> float:
     return best
 
 
-def compare(peer: str, rounds: list[tuple[dict[str, float], dict[str, float]]]) -> None:
-    """A table of medians, and the ratios: medians of those of the rounds."""
+def compare(peer: str, rounds: list[tuple[dict[str, float], dict[str, float]]]) -> dict[str, float]:
+    """Print a table of medians; returns the ratios, medians of those of the rounds."""
     ours, theirs = ({name: median(pair[i][name] for pair in rounds) for name in rounds[0][i]} for i in (0, 1))
     columns = ("pairs_per_s", "tokens_per_s", "peak_rss_gib", "final_loss")
     print(f"\n{'':16}" + "".join(f"{name:>15}" for name in columns))
@@ -203,16 +206,10 @@ def compare(peer: str, rounds: list[tuple[dict[str, float], dict[str, float]]]) 
         f"ours: {ours['gflops']:.0f} GFLOP/s; fp32 matrix product meanwhile: {ours['peak_gflops']:.0f} GFLOP/s; "
         f"share {median(shares):.2f}"
     )
-    short = peer.removeprefix("trl_")
     ratios = [one["pairs_per_s"] / other["pairs_per_s"] for one, other in rounds]
-    print(f"ratio trl_{short} = {median(ratios):.3f}" + ("" if len(ratios) == 1 else f"  (rounds: {_listed(ratios)})"))
-    if peer == "trl_default":
-        print(f"ratio memory = {ours['peak_rss_gib'] / theirs['peak_rss_gib']:.3f}")
-    print(flush=True)
-
-
-def _listed(ratios: list[float]) -> str:
-    return ", ".join(f"{one:.2f}" for one in ratios)
+    print("ratios of the rounds: " + ", ".join(f"{ratio:.2f}" for ratio in ratios) + "\n", flush=True)
+    memory = {"memory": ours["peak_rss_gib"] / theirs["peak_rss_gib"]} if peer == "trl_default" else {}
+    return {peer: median(ratios)} | memory
 
 
 if __name__ == "__main__":
