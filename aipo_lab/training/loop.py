@@ -201,6 +201,6 @@ class PairTrainer:
     def _check_weights(self) -> None:
         import torch
 
-        largest = [torch.linalg.vector_norm(weights, torch.inf) for weights in self.policy.model.parameters()]
-        if not all(math.isfinite(one) for one in largest):  # NaN is the largest of all
+        here = (one.detach() for one in self.policy.model.parameters() if one.numel())  # with ZeRO-3 none is
+        if not all(math.isfinite(torch.linalg.vector_norm(one, torch.inf)) for one in here):
             raise StageFailed("the last update made weights that are not finite; lower train.learning_rate")
