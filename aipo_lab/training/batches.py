@@ -119,17 +119,13 @@ def _collate_tree(pairs: Sequence[EncodedPair], device: str) -> PairBatch:
             terms += [predicted.setdefault(step, len(predicted)) for step in steps]
             responses += [len(sequences)] * len(response)
             sequences.append(prompt + path)
-    positions = [0] * len(tree)
-    for sequence in sequences:
-        for position, place in enumerate(sequence):
-            positions[place] = position
 
     def tensor(values: Any) -> Tensor:
         return torch.tensor(values, device=device)
 
     return PairBatch(
         input_ids=tensor([tree.tokens]),
-        position_ids=tensor([positions]),
+        position_ids=tensor([tree.positions]),
         sources=tensor([source for source, _ in predicted]),
         targets=tensor([target for _, target in predicted]),
         terms=tensor(terms),

@@ -78,7 +78,7 @@ def find_sharing(model: Any, pairs: Sequence[EncodedPair], pad_token_id: int) ->
     They do not where a sliding window would cut a sequence, nor where the model ignores layouts, masks or positions
     (state-space layers, linear biases): that is found out by trying on a few tokens, once per model.
     """
-    longest = max(len(pair.prompt) + max(len(pair.chosen), len(pair.rejected)) for pair in pairs)
+    longest = max(pair.longest_sequence_tokens for pair in pairs)
     window = getattr(model.config, "sliding_window", None)
     if window is not None and getattr(model.config, "use_sliding_window", True) and window < longest:
         return Sharing.NONE

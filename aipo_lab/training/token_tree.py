@@ -15,10 +15,11 @@ ROOT = -1
 
 
 class TokenTree:
-    """`tokens` in the order they were added; their places are indices into it."""
+    """`tokens` in the order they were added, and the `positions` in their sequences; places are indices into both."""
 
     def __init__(self) -> None:
         self.tokens: list[int] = []
+        self.positions: list[int] = []
         self._children: dict[tuple[int, int], int] = {}
 
     def __len__(self) -> int:
@@ -31,6 +32,7 @@ class TokenTree:
             place = self._children.setdefault((after, token), len(self.tokens))
             if place == len(self.tokens):
                 self.tokens.append(token)
+                self.positions.append(0 if after == ROOT else self.positions[after] + 1)
             path.append(place)
             after = place
         return path

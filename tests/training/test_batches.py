@@ -68,6 +68,8 @@ def test_padding_and_neighbours_of_very_different_length_change_nothing(
 ) -> None:
     batch = collate([[pair] for pair in PAIRS], policy.pad_token_id, "cpu", sharing)
     assert len(batch.input_ids) == {Sharing.LAYOUT: 1, Sharing.MASK: len(PAIRS), Sharing.NONE: 2 * len(PAIRS)}[sharing]
+    if sharing is Sharing.MASK:
+        assert batch.input_ids.shape[1] == max(pair.n_tokens for pair in PAIRS)
     with torch.no_grad():
         made = pair_logps(policy.model, batch)
     assert torch.allclose(made.double(), expected, rtol=1e-5, atol=1e-4)
@@ -191,6 +193,8 @@ def test_micro_batches_cover_every_index_once_within_the_budget(
     for rows in made:
         batch = collate([[pairs[index] for index in row] for row in rows], 0, "cpu", sharing)
         assert batch.input_ids.numel() <= max_tokens or len(rows) == len(rows[0]) == 1
+        if sharing is Sharing.LAYOUT:  # no padding, not even a response's last token
+            assert batch.input_ids.numel() <= sum(pairs[index].n_tokens - 2 for row in rows for index in row)
         if sharing is Sharing.MASK:
             assert float((batch.segments == PADDING).float().mean()) < 0.05
 
@@ -202,12 +206,13 @@ def test_rows_stay_short_where_padding_allows(max_tokens: int) -> None:
         assert all(len(row) == 1 for row in rows)
 
 
+@pytest.mark.parametrize("sharing", [Sharing.LAYOUT, Sharing.MASK])
 def test_pairs_that_share_a_row_have_the_log_probabilities_of_separate_sequences(
-    policy: Policy, expected: torch.Tensor
+    policy: Policy, expected: torch.Tensor, sharing: Sharing
 ) -> None:
     rows = [[0, 2, 4], [5, 1, 3]]
-    batch = collate([[PAIRS[index] for index in row] for row in rows], policy.pad_token_id, "cpu", Sharing.MASK)
-    assert batch.input_ids.shape[0] == 2
+    batch = collate([[PAIRS[index] for index in row] for row in rows], policy.pad_token_id, "cpu", sharing)
+    assert batch.input_ids.shape[0] == (1 if sharing is Sharing.LAYOUT else 2)
     with torch.no_grad():
         made = pair_logps(policy.model, batch)
     in_order = expected[[index for row in rows for index in row]]

@@ -120,6 +120,14 @@ def test_products_are_those_of_torch_whichever_library_multiplies(
     assert torch.allclose(made, functional.linear(x, weight), rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("by_onednn", [False, True])
+def test_the_chosen_library_multiplies(monkeypatch: pytest.MonkeyPatch, by_onednn: bool) -> None:
+    monkeypatch.setattr(products, "onednn_is_faster", lambda: by_onednn)
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
+        products.product(torch.ones(2, 3), torch.ones(4, 3))
+    assert ("mkldnn::_linear_pointwise" in {event.name for event in profile.events()}) == by_onednn
+
+
 def test_the_choice_of_library_follows_from_the_processor(monkeypatch: pytest.MonkeyPatch) -> None:
     chosen = {}
     for name, avx512 in (("AMD EPYC", True), ("AMD EPYC", False), ("Intel Xeon", True)):

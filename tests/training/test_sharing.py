@@ -44,6 +44,18 @@ def test_a_llama_shares_by_layout(policy: Policy) -> None:
     assert find_sharing(policy.model, PAIRS, policy.pad_token_id) is Sharing.LAYOUT
 
 
+def test_a_model_is_tried_once_for_each_attention(make_policy: Any) -> None:
+    model = make_policy(seed=5).model
+    passes: list[object] = []
+    model.model.register_forward_pre_hook(lambda *given: passes.append(given))
+    found = [find_sharing(model, PAIRS, 0)]
+    n_tried = len(passes)
+    found.append(find_sharing(model, PAIRS, 0))
+    assert len(passes) == n_tried > 0
+    model.set_attn_implementation("eager")
+    assert [*found, find_sharing(model, PAIRS, 0)] == [Sharing.LAYOUT, Sharing.LAYOUT, Sharing.MASK]
+
+
 def test_attention_without_layouts_shares_by_mask() -> None:
     from transformers import Gemma2Config, Gemma2ForCausalLM
 
