@@ -22,16 +22,15 @@ from aipo_lab.store import Store
 LOG_TAIL_LINES = 40
 # Threads that wait must soon sleep: spinning on, as they do by default, they take the cores from whatever else
 # runs on the machine (measured: 2-7 times slower on two busy cores; not spinning at all costs half of that).
-# Memory that a training step frees is kept for the next one, in large pages: else a fifth of the processor time of a
-# training on the CPU goes into the kernel handing out the same pages again (the worker gives them back after a stage).
+# Memory that a training step frees is kept for the next one: else a fifth of the processor time of CPU training
+# goes into the kernel handing out the same pages again (the worker gives them back after a stage). In ordinary pages:
+# large ones made steps no faster, but a virtual machine's host takes seconds to find a GB of them.
 WORKER_ENVIRONMENT = {
     "GOMP_SPINCOUNT": "2000",
     "TOKENIZERS_PARALLELISM": "false",
     "MALLOC_MMAP_THRESHOLD_": str(1 << 30),
     "MALLOC_TRIM_THRESHOLD_": str(1 << 33),
     "MALLOC_TOP_PAD_": str(1 << 28),
-    "THP_MEM_ALLOC_ENABLE": "1",
-    "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
 }
 
 

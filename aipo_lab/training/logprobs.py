@@ -13,6 +13,7 @@ from weakref import WeakKeyDictionary
 from aipo_lab.progress import Progress
 from aipo_lab.training.attention import NAME, install_layouts
 from aipo_lab.training.batches import PairBatch, Sharing, collate
+from aipo_lab.training.memory import frozen_garbage
 from aipo_lab.training.packing import micro_batches
 from aipo_lab.training.pairs import EncodedPair
 
@@ -62,7 +63,7 @@ def all_pair_logps(
     result = torch.empty(len(pairs), 2, dtype=torch.float32)
     sharing = find_sharing(model, pairs, pad_token_id)
     done = 0
-    with torch.inference_mode(), fused_layers(model, wanted=precision == "float32"):
+    with torch.inference_mode(), frozen_garbage(), fused_layers(model, wanted=precision == "float32"):
         for rows in micro_batches(range(len(pairs)), pairs, max_tokens, sharing):
             batch = collate([[pairs[i] for i in row] for row in rows], pad_token_id, model.device, sharing)
             indices = [i for row in rows for i in row]

@@ -16,7 +16,7 @@ from aipo_lab.training.batches import collate
 from aipo_lab.training.checkpoint import TrainingCheckpoints
 from aipo_lab.training.config import TrainSettings
 from aipo_lab.training.logprobs import find_sharing
-from aipo_lab.training.memory import gradient_checkpointing, is_out_of_memory
+from aipo_lab.training.memory import frozen_garbage, gradient_checkpointing, is_out_of_memory
 from aipo_lab.training.packing import MicroBatch, micro_batches, optimiser_batches
 from aipo_lab.training.pairs import EncodedPair
 from aipo_lab.training.processes import SINGLE, Processes
@@ -90,7 +90,7 @@ class PairTrainer:
         curve = checkpoints.restore(self.updater) if checkpoints else []
         model = self.policy.model
         checkpointing = gradient_checkpointing(model, self.settings.gradient_checkpointing)
-        with checkpointing, fused_layers(model, wanted=self.updater.fused):
+        with checkpointing, frozen_garbage(), fused_layers(model, wanted=self.updater.fused):
             for step, indices in enumerate(self.batches[len(curve) :], start=len(curve) + 1):
                 curve.append(self._timed_step(step, indices))
                 if checkpoints:

@@ -17,8 +17,8 @@ from aipo_lab.training.fused.functions import add_weight_gradient, apply
 from aipo_lab.training.fused.layers import is_fused
 from aipo_lab.training.fused.products import product
 
-CHUNK_LOGITS = 1 << 25
-"""Numbers of one chunk of logits (128 MiB in fp32)."""
+CHUNK_LOGITS = 3 << 24
+"""Numbers of one chunk of logits (192 MiB in fp32): a micro-batch of 1,024 tokens makes one with 49,152 words."""
 CACHED_LOGITS = 1 << 19
 """Numbers worked on at once on a CPU, so that they stay in its cache from one operation to the next."""
 

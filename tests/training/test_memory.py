@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable
 from typing import Any
 
@@ -14,6 +15,7 @@ from aipo_lab.objectives import get_objective
 from aipo_lab.training import updates
 from aipo_lab.training.config import TrainSettings
 from aipo_lab.training.loop import PairTrainer
+from aipo_lab.training.memory import frozen_garbage
 from aipo_lab.training.pairs import EncodedPair
 
 PAIRS = [EncodedPair(str(i), [3 + i, 9, 10], [*[5 + i, 7, 11][: 1 + i % 3], 2], [20 + i, 30, 40, 2]) for i in range(16)]
@@ -86,3 +88,23 @@ def test_bfloat16_computes_near_float32_and_leaves_the_weights_in_float32(make_p
     assert {weights.dtype for weights in rough.policy.model.parameters()} == {torch.float32}
     assert largest_difference(exact, rough) > 0
     assert rough_curve[0]["logps_chosen"] == pytest.approx(curve[0]["logps_chosen"], rel=0.02)
+
+
+def test_what_exists_is_kept_from_the_collector_until_the_outermost_training_ends() -> None:
+    assert gc.get_freeze_count() == 0
+    with frozen_garbage():
+        with frozen_garbage():
+            made = [[] for _ in range(3)]
+        assert gc.get_freeze_count() > 1000
+        assert any(one is made for one in gc.get_objects())  # what is made inside is collected as ever
+    assert gc.get_freeze_count() == 0
+
+
+def test_a_training_runs_with_frozen_garbage_and_leaves_none(make_policy: Callable[..., Policy]) -> None:
+    counts: list[int] = []
+    trainer = PairTrainer(
+        make_policy(), PAIRS, torch.zeros(len(PAIRS), 2), get_objective("dpo"), TrainSettings(batch_size=8), 0
+    )
+    trainer.run(lambda *_: counts.append(gc.get_freeze_count()))
+    assert min(counts) > 1000
+    assert gc.get_freeze_count() == 0
