@@ -17,6 +17,8 @@ INTERCEPT_PRIOR_SD = 10.0
 LENGTH_PRIOR_SD = 2.5
 """Weak normal priors on the two weights; without them a judge that always prefers the longer answer has no
 finite fit. The intercept's is so wide that it does not matter where the data say anything."""
+ROUNDING = 1e-12
+"""Differences of length that vary by less, as a share of the lengths, are equal but for rounding."""
 
 
 @dataclass(frozen=True)
@@ -44,9 +46,11 @@ def length_controlled_win_rate(
     The standard error is the sandwich estimate at the fit, carried to the rate by the delta method.
     """
     outcome = np.asarray(preferences, dtype=float)
-    difference = np.asarray(lengths, dtype=float) - np.asarray(baseline_lengths, dtype=float)
+    own, other = np.asarray(lengths, dtype=float), np.asarray(baseline_lengths, dtype=float)
+    difference = own - other
     spread = difference.std(ddof=1) if difference.size > 1 else 0.0
-    length_feature = np.tanh(difference / spread) if spread > 0 else np.zeros_like(difference)
+    varies = spread > ROUNDING * max(np.abs(own).max(), np.abs(other).max())
+    length_feature = np.tanh(difference / spread) if varies else np.zeros_like(difference)
     features = np.column_stack([np.ones_like(length_feature), length_feature])
     weights, covariance = _fit_logistic(features, outcome)
     rate = 1 / (1 + math.exp(-weights[0]))

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from aipo_lab.length_control import Estimate, length_controlled_win_rate, mean_estimate
@@ -112,6 +112,8 @@ def test_any_data_give_a_rate_and_swapping_the_sides_gives_its_complement(rows: 
 
 
 @given(outcomes, st.floats(0.1, 10))
+@example([(0.0, 1, 9)] * 3, 1.4542921084334979)  # equal differences whose mean is rounded
+@example([(0.0, 1, 9), (0.0, 2, 10), (1.0, 4, 12)], 0.1)  # differences that are equal but for rounding
 def test_the_unit_of_length_does_not_matter(rows: list[tuple[float, int, int]], unit: float) -> None:
     wins, lengths, baseline = (list(column) for column in zip(*rows, strict=True))
     one = length_controlled_win_rate(wins, lengths, baseline)
