@@ -14,6 +14,7 @@ from aipo_lab.models import Policy
 from aipo_lab.objectives import get_objective
 from aipo_lab.training import updates
 from aipo_lab.training.config import TrainSettings
+from aipo_lab.training.logprobs import all_pair_logps
 from aipo_lab.training.loop import PairTrainer
 from aipo_lab.training.memory import frozen_garbage
 from aipo_lab.training.pairs import EncodedPair
@@ -100,11 +101,13 @@ def test_what_exists_is_kept_from_the_collector_until_the_outermost_training_end
     assert gc.get_freeze_count() == 0
 
 
-def test_a_training_runs_with_frozen_garbage_and_leaves_none(make_policy: Callable[..., Policy]) -> None:
+def test_training_and_reference_pass_run_with_frozen_garbage_and_leave_none(make_policy: Callable[..., Policy]) -> None:
     counts: list[int] = []
     trainer = PairTrainer(
         make_policy(), PAIRS, torch.zeros(len(PAIRS), 2), get_objective("dpo"), TrainSettings(batch_size=8), 0
     )
     trainer.run(lambda *_: counts.append(gc.get_freeze_count()))
+    all_pair_logps(trainer.policy.model, PAIRS, 0, 4096, lambda *_: counts.append(gc.get_freeze_count()))
+    assert len(counts) == len(trainer.batches) + 1
     assert min(counts) > 1000
     assert gc.get_freeze_count() == 0
