@@ -13,8 +13,8 @@ import pytest
 
 import aipo_lab.assets as assets
 from aipo_lab.assets.alpaca_eval import ALPACA_EVAL, DF_GAMED, REFERENCE_OUTPUTS
-from aipo_lab.hashing import sha256_of
-from aipo_lab.jsonl import read_json, write_json
+from aipo_lab.core.hashing import sha256_of
+from aipo_lab.core.jsonl import read_json, write_json
 
 MODELS = {"gpt4_gamed": "GPT-4 (Adversarial)", "alpaca-7b": "Alpaca 7B"}
 """Published models by generator name, with their name in the leaderboard."""

@@ -14,11 +14,11 @@ import pytest
 
 from aipo_lab import assets
 from aipo_lab.assets.arena_hard import ARENA_HARD, CL100K_BASE
-from aipo_lab.errors import MissingDependency, UserError
-from aipo_lab.hashing import sha256_of
-from aipo_lab.jsonl import write_json
+from aipo_lab.core.errors import MissingDependency, UserError
+from aipo_lab.core.hashing import sha256_of
+from aipo_lab.core.jsonl import write_json
 from aipo_lab.judging.calls import JudgeReply, JudgeRequest, Outcome
-from aipo_lab.progress import Progress
+from aipo_lab.core.progress import Progress
 
 SWAPPED = {"A>>B": "B>>A", "A>B": "B>A", "A=B": "A=B", "B>A": "A>B", "B>>A": "A>>B"}
 

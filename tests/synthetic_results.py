@@ -7,7 +7,7 @@ import math
 import random
 from dataclasses import replace
 
-from aipo_lab.results import ResultRow
+from aipo_lab.results.rows import ResultRow
 
 PROMPTS = 200
 BASE_LENGTH_TOKENS = 19.4

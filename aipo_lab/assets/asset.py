@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from aipo_lab.errors import UserError
-from aipo_lab.hashing import sha256_of
+from aipo_lab.core.errors import UserError
+from aipo_lab.core.hashing import sha256_of
 
 Progress = Callable[[str], None]
 """Called with a short sentence whenever a step of a fetch starts."""

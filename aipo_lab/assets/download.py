@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from aipo_lab.assets.asset import Progress, require_hash
-from aipo_lab.errors import UserError
+from aipo_lab.core.errors import UserError
 
 TIMEOUT_S = 30.0
 """Longest silence of a server; the whole of a large file may take longer."""

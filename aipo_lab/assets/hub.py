@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from aipo_lab.assets.asset import git_blob_id_of, require_hash
-from aipo_lab.hashing import sha256_of
+from aipo_lab.core.hashing import sha256_of
 
 PROBE_TIMEOUT_S = 4.0
 

@@ -18,7 +18,7 @@ from typing import Any
 
 from aipo_lab.assets.asset import Asset, Progress, require_hash
 from aipo_lab.assets.hub import HubUnreachableError, download_from_hub
-from aipo_lab.errors import MissingDependency, UserError
+from aipo_lab.core.errors import MissingDependency, UserError
 
 HUB_REPOSITORY = "HuggingFaceTB/SmolLM2-135M-Instruct"
 HUB_FILES = [

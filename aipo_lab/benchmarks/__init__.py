@@ -1,1 +1,4 @@
-"""Benchmarks: a prompt set each, and how answers to it are judged and scored."""
+"""Benchmarks: one folder each, how answers to its prompts are judged and scored; length control.
+
+May be imported by stages, results and above.
+"""

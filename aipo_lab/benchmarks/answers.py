@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from aipo_lab.benchmarks.official import Answer, Question
-from aipo_lab.jsonl import read_jsonl, write_jsonl
+from aipo_lab.core.jsonl import read_jsonl, write_jsonl
 
 FILE = "answers.jsonl"
 

@@ -10,7 +10,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from aipo_lab.assets import file_hashes, find
-from aipo_lab.errors import UserError
+from aipo_lab.core.errors import UserError
 
 if TYPE_CHECKING:
     from aipo_lab.benchmarks.official import OfficialBenchmark

@@ -9,7 +9,7 @@ from pydantic import Field, field_validator, model_validator
 
 from aipo_lab.benchmarks.catalogue import OFFICIAL_BENCHMARKS
 from aipo_lab.benchmarks.embedded import EMBEDDED_BENCHMARKS, EmbeddedBenchmarkSettings
-from aipo_lab.config import StrictModel
+from aipo_lab.core.config import StrictModel
 from aipo_lab.judging.settings import JudgeSettings
 
 

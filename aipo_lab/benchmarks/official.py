@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from aipo_lab.judging.calls import Judge
-from aipo_lab.length_control import Estimate
-from aipo_lab.progress import Progress
+from aipo_lab.benchmarks.length_control import Estimate
+from aipo_lab.core.progress import Progress
 
 
 @dataclass(frozen=True)

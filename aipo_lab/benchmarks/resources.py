@@ -9,7 +9,7 @@ from typing import Any
 
 from aipo_lab.benchmarks.catalogue import files_fingerprint
 from aipo_lab.benchmarks.config import BenchmarksConfig
-from aipo_lab.errors import UserError
+from aipo_lab.core.errors import UserError
 from aipo_lab.judging.settings import JudgeSettings
 
 

@@ -1,1 +1,4 @@
-"""A local web page to look at answers side by side: which entries there are, reading them, and serving the page."""
+"""A local web page to look at answers side by side: its entries, reading them, serving the page.
+
+Imported by console only.
+"""

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, computed_field, model_validator
 
 from aipo_lab.browsing.entries import Entry
-from aipo_lab.errors import UserError
+from aipo_lab.core.errors import UserError
 
 
 class _Row(BaseModel):

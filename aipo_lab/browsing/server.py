@@ -23,7 +23,7 @@ from typing_extensions import override
 
 from aipo_lab.browsing.answers import count_answers, read_questions
 from aipo_lab.browsing.entries import Entry
-from aipo_lab.errors import UserError
+from aipo_lab.core.errors import UserError
 
 HOST = "127.0.0.1"
 POLL_S = 0.1  # how soon the server notices that it should end

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from aipo_lab.execution.executor import Executor
-    from aipo_lab.store import Store
+    from aipo_lab.core.store import Store
 
 EXECUTOR_NAMES = ("inline",)
 

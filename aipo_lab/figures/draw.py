@@ -11,9 +11,9 @@ from aipo_lab.figures.iterations import draw_iterations, get_iterations_data
 from aipo_lab.figures.objectives import draw_objectives, get_objectives_data
 from aipo_lab.figures.pareto import draw_pareto, get_pareto_data
 from aipo_lab.figures.trajectories import benchmarks_in
-from aipo_lab.jsonl import read_json, write_json
-from aipo_lab.results import ResultRow
-from aipo_lab.selection import SelectionRule
+from aipo_lab.core.jsonl import read_json, write_json
+from aipo_lab.results.rows import ResultRow
+from aipo_lab.results.selection import SelectionRule
 
 _RECORD = ".drawn.json"
 _CAPTIONS = {
@@ -66,7 +66,8 @@ def _drawing_key(rows: Sequence[ResultRow], rule: SelectionRule) -> str:
     """A digest of all that the figures depend on: the rows, the rule, and the code that draws."""
     digest = hashlib.sha256(repr((list(rows), str(rule))).encode())
     package = Path(__file__).parent
-    sources = [*package.glob("*.py"), package.parent / "selection.py", package.parent / "benchmarks/metrics.py"]
+    used = ("results/selection.py", "benchmarks/metrics.py")
+    sources = [*package.glob("*.py"), *(package.parent / name for name in used)]
     for source in sorted(sources):
         digest.update(source.read_bytes())
     return digest.hexdigest()

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from aipo_lab.benchmarks.metrics import BenchmarkMetrics
 from aipo_lab.figures.style import FULL_WIDTH_IN, integer_ticks, legend_above, new_figure, print_style, save
 from aipo_lab.figures.trajectories import Legend, Trajectory, best_trials, get_legend, get_trajectories
-from aipo_lab.results import ResultRow
-from aipo_lab.selection import SelectionRule
+from aipo_lab.results.rows import ResultRow
+from aipo_lab.results.selection import SelectionRule
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -18,8 +18,8 @@ from aipo_lab.figures.palette import (
 )
 from aipo_lab.figures.style import FULL_WIDTH_IN, legend_above, new_figure, print_style, save
 from aipo_lab.figures.trajectories import Trajectory, base_points, best_trials, get_trajectories
-from aipo_lab.results import ResultRow
-from aipo_lab.selection import SelectionRule
+from aipo_lab.results.rows import ResultRow
+from aipo_lab.results.selection import SelectionRule
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

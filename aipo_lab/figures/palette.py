@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from aipo_lab.results import HYPERPARAMETER_COLUMNS, ResultRow
+from aipo_lab.results.rows import HYPERPARAMETER_COLUMNS, ResultRow
 
 # Okabe and Ito, "Color Universal Design" (2008); their yellow is left out: it vanishes on white paper.
 BLUE, ORANGE, VERMILLION, GREEN = "#0072B2", "#E69F00", "#D55E00", "#009E73"

@@ -17,8 +17,8 @@ from aipo_lab.figures.trajectories import (
     get_legend,
     get_trajectories,
 )
-from aipo_lab.results import ResultRow
-from aipo_lab.selection import SelectionRule, pareto_front
+from aipo_lab.results.rows import ResultRow
+from aipo_lab.results.selection import SelectionRule, pareto_front
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -14,8 +14,8 @@ from aipo_lab.figures.palette import (
     setting_label,
     varying_hyperparameters,
 )
-from aipo_lab.results import ResultRow
-from aipo_lab.selection import Selection, SelectionRule, select_per_objective, standard_error
+from aipo_lab.results.rows import ResultRow
+from aipo_lab.results.selection import Selection, SelectionRule, select_per_objective, standard_error
 
 
 @dataclass(frozen=True)

@@ -1,1 +1,4 @@
-"""Engines: what generates text, one file each."""
+"""Engines: what generates text, one file each; and self-instruct.
+
+May be imported by worlds, benchmarks, stages and above.
+"""

@@ -8,7 +8,7 @@ from typing import Protocol
 
 from pydantic import Field
 
-from aipo_lab.config import StrictModel
+from aipo_lab.core.config import StrictModel
 
 
 class SamplingConfig(StrictModel):

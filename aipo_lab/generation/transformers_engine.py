@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from aipo_lab.generation.engine import Completion, SamplingConfig
-from aipo_lab.models import Policy
+from aipo_lab.models.policy import Policy
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from aipo_lab.errors import UserError
+from aipo_lab.core.errors import UserError
 from aipo_lab.judging.calling import Caller
 from aipo_lab.judging.calls import JudgeReply, JudgeRequest, Outcome, Unanswered, count_calls
 from aipo_lab.judging.money import BudgetReached, Price, Purse, estimate_cost, usd_text

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
-from aipo_lab.errors import MissingDependency, UserError
+from aipo_lab.core.errors import MissingDependency, UserError
 from aipo_lab.judging.calls import JudgeReply, JudgeRequest
 from aipo_lab.judging.endpoint import Endpoint
 from aipo_lab.judging.money import likely_prompt_tokens

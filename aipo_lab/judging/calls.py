@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from aipo_lab.progress import Progress
+from aipo_lab.core.progress import Progress
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 
-from aipo_lab.errors import UserError
+from aipo_lab.core.errors import UserError
 from aipo_lab.judging.asking import Asking
 from aipo_lab.judging.calling import Caller
 from aipo_lab.judging.calls import JudgeRequest

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from ipaddress import ip_address
 from urllib.parse import quote, urlsplit
 
-from aipo_lab.errors import UserError
+from aipo_lab.core.errors import UserError
 from aipo_lab.judging.settings import JudgeSettings
 
 OPENAI_URL = "https://api.openai.com/v1"

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
-from aipo_lab.errors import UserError
+from aipo_lab.core.errors import UserError
 
 PICODOLLARS = 10**12
 """In one dollar; a token costs millions of them."""

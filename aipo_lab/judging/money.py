@@ -13,8 +13,8 @@ from typing import Protocol
 
 from pydantic import Field
 
-from aipo_lab.config import StrictModel, read_yaml, validate
-from aipo_lab.errors import UserError
+from aipo_lab.core.config import StrictModel, read_yaml, validate
+from aipo_lab.core.errors import UserError
 from aipo_lab.judging.calls import JudgeReply, JudgeRequest, count_calls
 
 PRICES_FILE = Path(__file__).with_name("prices.yaml")

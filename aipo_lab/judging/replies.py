@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import BaseModel, Field, FiniteFloat, ValidationError
 
-from aipo_lab.errors import UserError
+from aipo_lab.core.errors import UserError
 from aipo_lab.judging.calls import JudgeReply, JudgeRequest
 from aipo_lab.judging.money import CHARACTERS_PER_TOKEN, likely_prompt_tokens
 

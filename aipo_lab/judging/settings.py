@@ -8,8 +8,8 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from aipo_lab.config import StrictModel
-from aipo_lab.errors import UserError
+from aipo_lab.core.config import StrictModel
+from aipo_lab.core.errors import UserError
 from aipo_lab.judging.money import Price
 
 MODEL_VARIABLE = "AIPO_LAB_JUDGE_MODEL"
@@ -69,7 +69,7 @@ class JudgeSettings(StrictModel):
         models under one name different labels. Raises `UserError` if a local judge's model is not there.
         """
         if self.engine == "local":
-            from aipo_lab.fingerprint import fingerprint_folder
+            from aipo_lab.models.fingerprint import fingerprint_folder
 
             fingerprint = fingerprint_folder(self.local_folder())
             return {"engine": "local", "fingerprint": fingerprint, "dtype": self.dtype, "label": self.label}

@@ -20,8 +20,8 @@ from typing import Any
 
 from pydantic import Field
 
-from aipo_lab.config import StrictModel
-from aipo_lab.errors import UserError
+from aipo_lab.core.config import StrictModel
+from aipo_lab.core.errors import UserError
 from aipo_lab.judging.calls import JudgeReply, JudgeRequest
 from aipo_lab.judging.claims import claims_on
 

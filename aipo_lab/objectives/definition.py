@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from aipo_lab.errors import UserError
+from aipo_lab.core.errors import UserError
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from aipo_lab.config import suggest
-from aipo_lab.errors import UserError
+from aipo_lab.core.config import suggest
+from aipo_lab.core.errors import UserError
 from aipo_lab.objectives.definition import REGISTRY, Objective, ObjectiveDefinition
 from aipo_lab.objectives.plugins import load_plugin, plugin_names
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from importlib.metadata import EntryPoint, entry_points
 
-from aipo_lab.errors import UserError
+from aipo_lab.core.errors import UserError
 from aipo_lab.objectives.definition import REGISTRY
 
 GROUP = "aipo_lab.objectives"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from aipo_lab.errors import StageFailed
+from aipo_lab.core.errors import StageFailed
 
 
 def mean_win_rates(scores: Sequence[float]) -> list[float]:

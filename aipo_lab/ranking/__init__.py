@@ -1,1 +1,1 @@
-"""Rankers: what scores candidate responses, one file each."""
+"""Rankers: what scores candidate responses, one file each. May be imported by benchmarks, stages and above."""

@@ -8,8 +8,8 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from aipo_lab.config import StrictModel
-from aipo_lab.seeds import derive_seed
+from aipo_lab.core.config import StrictModel
+from aipo_lab.core.seeds import derive_seed
 from aipo_lab.worlds import World
 
 LENGTH_UNIT_TOKENS = 10

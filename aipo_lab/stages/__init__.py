@@ -1,1 +1,4 @@
-"""Stages: the steps of one iteration, one file each. A stage is a pure function of its config and inputs."""
+"""Stages: the steps of one iteration, one file each; a stage is a pure function of its config and inputs.
+
+May be imported by pipeline, execution and above.
+"""

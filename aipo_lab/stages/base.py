@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import Field
 
-from aipo_lab.config import StrictModel
+from aipo_lab.core.config import StrictModel
 from aipo_lab.stages.definition import StageContext, stage
 from aipo_lab.worlds.micro.base_model import MicroBaseConfig
 

@@ -11,8 +11,8 @@ from typing import Any
 
 from pydantic import Field
 
-from aipo_lab.errors import StageFailed
-from aipo_lab.jsonl import read_jsonl, write_jsonl
+from aipo_lab.core.errors import StageFailed
+from aipo_lab.core.jsonl import read_jsonl, write_jsonl
 from aipo_lab.ranking.proxy import ProxyRankerSettings, proxy_scores
 from aipo_lab.stages.definition import StageContext, stage
 from aipo_lab.worlds import WorldConfig, get_world

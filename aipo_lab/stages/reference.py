@@ -10,9 +10,9 @@ from typing import Any
 
 from pydantic import Field
 
-from aipo_lab.config import StrictModel
-from aipo_lab.jsonl import write_jsonl
-from aipo_lab.models import POLICIES
+from aipo_lab.core.config import StrictModel
+from aipo_lab.core.jsonl import write_jsonl
+from aipo_lab.models.policy import POLICIES
 from aipo_lab.stages.definition import StageContext, stage
 from aipo_lab.training.config import Precision
 from aipo_lab.training.logprobs import all_pair_logps

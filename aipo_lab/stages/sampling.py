@@ -8,7 +8,7 @@ from typing import Any
 from aipo_lab.generation.engine import Completion
 from aipo_lab.generation.sharded import generate_in_shards
 from aipo_lab.generation.transformers_engine import TransformersEngine
-from aipo_lab.models import POLICIES, Policy
+from aipo_lab.models.policy import POLICIES, Policy
 from aipo_lab.stages.definition import StageContext
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from aipo_lab.models import POLICIES
+from aipo_lab.models.policy import POLICIES
 from aipo_lab.stages.definition import StageContext, stage
 from aipo_lab.training.config import TrainConfig
 from aipo_lab.training.job import TrainingJob, run_job

@@ -1,1 +1,4 @@
-"""The pair trainer: batches, log-probabilities and the optimisation loop."""
+"""The pair trainer: batches, log-probabilities, the optimisation loop, several processes.
+
+May be imported by stages, pipeline and above.
+"""

@@ -6,8 +6,8 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from aipo_lab.config import StrictModel
-from aipo_lab.errors import MissingDependency, StageFailed
+from aipo_lab.core.config import StrictModel
+from aipo_lab.core.errors import MissingDependency, StageFailed
 
 
 class LoraSettings(StrictModel):

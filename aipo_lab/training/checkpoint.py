@@ -6,7 +6,7 @@ import shutil
 import time
 from pathlib import Path
 
-from aipo_lab.jsonl import read_json, write_json
+from aipo_lab.core.jsonl import read_json, write_json
 from aipo_lab.training.processes import SINGLE, Processes
 from aipo_lab.training.updates import Updater
 

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from aipo_lab.config import StrictModel
+from aipo_lab.core.config import StrictModel
 from aipo_lab.objectives import Objective, get_objective
 from aipo_lab.training.adapters import LoraSettings
 

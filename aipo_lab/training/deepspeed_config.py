@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from aipo_lab.errors import UserError
+from aipo_lab.core.errors import UserError
 from aipo_lab.training.config import ParallelSettings, TrainSettings
 
 AUTO = "auto"

@@ -14,9 +14,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from aipo_lab.errors import MissingDependency, StageFailed
-from aipo_lab.jsonl import read_json, write_text_atomically
-from aipo_lab.progress import Progress
+from aipo_lab.core.errors import MissingDependency, StageFailed
+from aipo_lab.core.jsonl import read_json, write_text_atomically
+from aipo_lab.core.progress import Progress
 from aipo_lab.training.job import TrainingJob
 
 POLL_S = 0.2

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
-from aipo_lab.progress import Progress
+from aipo_lab.core.progress import Progress
 from aipo_lab.training.attention import NAME, install_layouts
 from aipo_lab.training.batches import PairBatch, Sharing, collate
 from aipo_lab.training.memory import frozen_garbage

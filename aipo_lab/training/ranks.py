@@ -11,8 +11,8 @@ import os
 import sys
 from pathlib import Path
 
-from aipo_lab.errors import MissingDependency, StageFailed, UserError
-from aipo_lab.jsonl import write_json
+from aipo_lab.core.errors import MissingDependency, StageFailed, UserError
+from aipo_lab.core.jsonl import write_json
 from aipo_lab.training.job import TrainingJob, run_job
 from aipo_lab.training.launch import die_with_parent
 from aipo_lab.training.processes import Processes
@@ -33,7 +33,7 @@ def main() -> None:
 def _train(job: TrainingJob, folder: Path) -> None:
     import torch
 
-    from aipo_lab.models import load_policy
+    from aipo_lab.models.policy import load_policy
 
     processes = Processes(int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]))
     torch.set_num_threads(max(1, job.threads // processes.count))

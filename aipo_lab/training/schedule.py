@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from aipo_lab.errors import StageFailed
+from aipo_lab.core.errors import StageFailed
 from aipo_lab.training.config import TrainSettings
 
 

@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from aipo_lab.errors import StageFailed
-from aipo_lab.jsonl import read_json, write_json
+from aipo_lab.core.errors import StageFailed
+from aipo_lab.core.jsonl import read_json, write_json
 from aipo_lab.training.batches import PairBatch
 from aipo_lab.training.config import TrainSettings
 from aipo_lab.training.logprobs import pair_logps

@@ -14,7 +14,7 @@ import torch
 from deepspeed.utils import safe_get_full_fp32_param
 from torch import Tensor
 
-from aipo_lab.errors import StageFailed
+from aipo_lab.core.errors import StageFailed
 from aipo_lab.training.batches import PairBatch
 from aipo_lab.training.config import TrainSettings
 from aipo_lab.training.logprobs import pair_logps

@@ -8,8 +8,8 @@ from typing import Literal, Protocol
 
 from pydantic import Field
 
-from aipo_lab.config import StrictModel
-from aipo_lab.errors import UserError
+from aipo_lab.core.config import StrictModel
+from aipo_lab.core.errors import UserError
 
 WORLD_NAMES = ("micro", "constraints")
 

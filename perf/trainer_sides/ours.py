@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from turns import Turns
 
-from aipo_lab.models import load_policy
+from aipo_lab.models.policy import load_policy
 from aipo_lab.objectives import get_objective
 from aipo_lab.training.batches import collate
 from aipo_lab.training.config import TrainSettings

@@ -18,7 +18,7 @@ from alpaca_eval_files import annotations_of, install_asset, made_up_df_gamed, o
 import aipo_lab.assets as assets
 from aipo_lab.assets.alpaca_eval import ALPACA_EVAL, REFERENCE_OUTPUTS, REVISION
 from aipo_lab.benchmarks.alpaca_eval.package import package_module
-from aipo_lab.errors import UserError
+from aipo_lab.core.errors import UserError
 
 EVALUATION = """
 import json, logging, os, sys, warnings

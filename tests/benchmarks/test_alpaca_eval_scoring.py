@@ -29,8 +29,8 @@ from hypothesis import strategies as st
 
 from aipo_lab.benchmarks.alpaca_eval import read_outputs, score_alpaca_eval, write_annotations, write_outputs
 from aipo_lab.benchmarks.alpaca_eval.package import difficulty_file, package_module
-from aipo_lab.errors import MissingDependency, UserError
-from aipo_lab.jsonl import write_json
+from aipo_lab.core.errors import MissingDependency, UserError
+from aipo_lab.core.jsonl import write_json
 
 Row = dict[str, Any]
 

@@ -17,7 +17,7 @@ from aipo_lab.assets.arena_hard import ARENA_HARD, CL100K_BASE, CL100K_FILE, FIL
 from aipo_lab.benchmarks.arena_hard import ArenaHard, ModelAnswers, score_arena_hard, write_judgments
 from aipo_lab.benchmarks.arena_hard.prompts import JudgePrompts
 from aipo_lab.benchmarks.official import Answer, OfficialBenchmark, Question
-from aipo_lab.errors import UserError
+from aipo_lab.core.errors import UserError
 from aipo_lab.judging.calls import JudgeReply, JudgeRequest, Unanswered
 from aipo_lab.judging.opening import open_judge
 from aipo_lab.judging.settings import JudgeSettings

@@ -26,8 +26,8 @@ from aipo_lab.benchmarks.arena_hard import (
     write_questions,
 )
 from aipo_lab.benchmarks.arena_hard.tokens import cl100k_encoding, count_tokens
-from aipo_lab.errors import UserError
-from aipo_lab.jsonl import read_jsonl
+from aipo_lab.core.errors import UserError
+from aipo_lab.core.jsonl import read_jsonl
 
 V2_ANSWER = {
     "uid": "q1",

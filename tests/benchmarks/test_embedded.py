@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from aipo_lab.benchmarks.embedded import EmbeddedJudgeConfig, judge
-from aipo_lab.length_control import length_controlled_win_rate
+from aipo_lab.benchmarks.length_control import length_controlled_win_rate
 from aipo_lab.worlds import WorldConfig, get_world
 from aipo_lab.worlds.micro.instructions import parse_instruction
 

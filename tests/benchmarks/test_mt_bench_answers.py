@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from aipo_lab.benchmarks.mt_bench.answers import answer_rows, read_answers
 from aipo_lab.benchmarks.official import Answer
-from aipo_lab.errors import UserError
-from aipo_lab.jsonl import write_jsonl
+from aipo_lab.core.errors import UserError
+from aipo_lab.core.jsonl import write_jsonl
 
 two_turns = st.tuples(st.text(max_size=30), st.text(max_size=30))
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from aipo_lab.browsing.entries import Entry
-from aipo_lab.jsonl import write_jsonl
+from aipo_lab.core.jsonl import write_jsonl
 
 Row = Mapping[str, Any]
 INJECTION = '<script>window.hacked=1</script><img src=x onerror="window.hacked=1">'

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from aipo_lab.browsing.answers import count_answers, read_questions
-from aipo_lab.errors import UserError
+from aipo_lab.core.errors import UserError
 
 from .entry_files import compared_entries, micro_entries, rated_entries
 

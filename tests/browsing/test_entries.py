@@ -9,14 +9,14 @@ import pytest
 import yaml
 
 from aipo_lab.browsing.entries import Entry, sweep_entries
-from aipo_lab.errors import UserError
-from aipo_lab.jsonl import write_jsonl
+from aipo_lab.core.errors import UserError
+from aipo_lab.core.jsonl import write_jsonl
 from aipo_lab.stages.definition import StageNode
-from aipo_lab.store import Store
-from aipo_lab.study import Study
-from aipo_lab.sweep import load_sweep
-from aipo_lab.sweep_folder import SweepFolder
-from aipo_lab.tracking import Tracker
+from aipo_lab.core.store import Store
+from aipo_lab.sweeps.study import Study
+from aipo_lab.sweeps.sweep import load_sweep
+from aipo_lab.sweeps.folder import SweepFolder
+from aipo_lab.tracking.tracker import Tracker
 
 
 def open_study(folder: Path, store: Store, **axes: list[Any]) -> Study:

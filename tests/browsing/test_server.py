@@ -16,8 +16,8 @@ from urllib.parse import urlsplit
 import pytest
 
 from aipo_lab.browsing.server import serve, serving
-from aipo_lab.errors import UserError
-from aipo_lab.jsonl import write_jsonl
+from aipo_lab.core.errors import UserError
+from aipo_lab.core.jsonl import write_jsonl
 
 from .entry_files import all_entries, micro_entries, turn, write_entry
 

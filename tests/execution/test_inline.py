@@ -15,15 +15,15 @@ from typing import Any
 import pytest
 import yaml
 
-from aipo_lab.errors import StageFailed
+from aipo_lab.core.errors import StageFailed
 from aipo_lab.execution.executor import StageProgress
 from aipo_lab.execution.inline import InlineExecutor
 from aipo_lab.execution.scheduler import GraphOutcome, Scheduler
 from aipo_lab.execution.worker import decode_node, encode_node
-from aipo_lab.plan import SweepGraph, build_graph
+from aipo_lab.sweeps.plan import SweepGraph, build_graph
 from aipo_lab.stages.definition import Runtime, StageNode
-from aipo_lab.store import Artifact, ArtifactRequest, Store
-from aipo_lab.sweep import load_sweep
+from aipo_lab.core.store import Artifact, ArtifactRequest, Store
+from aipo_lab.sweeps.sweep import load_sweep
 
 TINY = {
     "iterations": 2,
@@ -245,7 +245,7 @@ import json, sys
 from pathlib import Path
 from aipo_lab.execution.inline import InlineExecutor
 from aipo_lab.execution.worker import decode_node
-from aipo_lab.store import Store
+from aipo_lab.core.store import Store
 
 executor = InlineExecutor(Store(Path(sys.argv[1])), 1)
 node = decode_node(json.loads(sys.argv[2]))

@@ -10,8 +10,8 @@ from aipo_lab.figures.iterations import get_iterations_data
 from aipo_lab.figures.objectives import NAMED_SETTINGS, get_objectives_data
 from aipo_lab.figures.pareto import get_pareto_data
 from aipo_lab.figures.trajectories import benchmarks_in
-from aipo_lab.results import ResultRow
-from aipo_lab.selection import parse_rule, select_best
+from aipo_lab.results.rows import ResultRow
+from aipo_lab.results.selection import parse_rule, select_best
 
 MICRO = BENCHMARK_METRICS["micro"]
 TOP_LEFT = parse_rule("top_left")

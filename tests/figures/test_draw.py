@@ -10,7 +10,7 @@ from synthetic_results import fail_trial, swept_recipe_key, synthetic_rows, with
 
 from aipo_lab.figures.draw import draw_figures, figure_caption
 from aipo_lab.figures.style import COLUMN_WIDTH_IN, FULL_WIDTH_IN, new_figure, print_style
-from aipo_lab.selection import parse_rule
+from aipo_lab.results.selection import parse_rule
 
 RULE = parse_rule("top_left")
 SET = ("pareto", "iterations", "objectives")

@@ -10,7 +10,7 @@ import pytest
 from aipo_lab.generation.engine import Completion, SamplingConfig
 from aipo_lab.generation.sharded import generate_in_shards
 from aipo_lab.generation.transformers_engine import TransformersEngine
-from aipo_lab.models import Policy
+from aipo_lab.models.policy import Policy
 
 SAMPLING = SamplingConfig(temperature=1.0, max_new_tokens=12)
 PROMPTS = [[1, 4, *range(10, 10 + n % 5 + 1), 5] for n in range(11)]

@@ -11,7 +11,7 @@ import torch
 from aipo_lab.generation import transformers_engine
 from aipo_lab.generation.engine import SamplingConfig
 from aipo_lab.generation.transformers_engine import TransformersEngine
-from aipo_lab.models import Policy
+from aipo_lab.models.policy import Policy
 
 MakePolicy = Callable[..., Policy]
 GREEDY = SamplingConfig(temperature=0, max_new_tokens=40)

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from aipo_lab.errors import UserError
+from aipo_lab.core.errors import UserError
 from aipo_lab.judging.calls import Judge, JudgeReply, JudgeRequest, Message, Unanswered
 
 from .conftest import KEY, request, requests, silent

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aipo_lab.errors import UserError
+from aipo_lab.core.errors import UserError
 from aipo_lab.judging.calls import JudgeReply, JudgeRequest, Message
 from aipo_lab.judging.store import CallStore, request_hash
 

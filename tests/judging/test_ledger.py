@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aipo_lab.errors import UserError
+from aipo_lab.core.errors import UserError
 from aipo_lab.judging.calls import JudgeReply
 from aipo_lab.judging.ledger import SLOT_BYTES, SharedBudget, ledger_path, remove_abandoned
 from aipo_lab.judging.money import Budget, Price, Purse

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aipo_lab.errors import UserError
+from aipo_lab.core.errors import UserError
 from aipo_lab.judging.calls import Judge, JudgeReply, JudgeRequest, Message, count_calls
 from aipo_lab.judging.money import (
     Budget,
@@ -162,7 +162,7 @@ def test_the_bound_holds_for_a_real_byte_level_vocabulary() -> None:
     from transformers import AutoTokenizer
 
     from aipo_lab.assets import find
-    from aipo_lab.errors import UserError as Absent
+    from aipo_lab.core.errors import UserError as Absent
 
     try:
         tokenizer = AutoTokenizer.from_pretrained(find("smollm2-135m"))

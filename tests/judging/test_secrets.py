@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from aipo_lab.errors import UserError
+from aipo_lab.core.errors import UserError
 from aipo_lab.judging.calls import Judge, Unanswered
 from aipo_lab.judging.endpoint import find_endpoint
 from aipo_lab.judging.opening import open_judge

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from aipo_lab.config import validate
-from aipo_lab.errors import UserError
+from aipo_lab.core.config import validate
+from aipo_lab.core.errors import UserError
 from aipo_lab.judging.opening import open_judge
 from aipo_lab.judging.settings import JudgeSettings
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aipo_lab.errors import StageFailed
+from aipo_lab.core.errors import StageFailed
 from aipo_lab.stages.pair import best_against_worst
 from aipo_lab.stages.rank import competition_ranks
 

@@ -13,9 +13,9 @@ import torch
 from safetensors.torch import load_file
 from training_jobs import assert_same_training, curve, make_job, pair_rows, train_alone
 
-from aipo_lab.errors import StageFailed
-from aipo_lab.jsonl import read_jsonl
-from aipo_lab.models import Policy, load_policy
+from aipo_lab.core.errors import StageFailed
+from aipo_lab.core.jsonl import read_jsonl
+from aipo_lab.models.policy import Policy, load_policy
 from aipo_lab.objectives import get_objective
 from aipo_lab.training import updates
 from aipo_lab.training.adapters import LoraSettings, add_adapters, merge_adapters

@@ -10,7 +10,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from aipo_lab.models import Policy
+from aipo_lab.models.policy import Policy
 from aipo_lab.training.attention import lay_out
 from aipo_lab.training.batches import PADDING, Sharing, collate
 from aipo_lab.training.logprobs import all_pair_logps, pair_logps

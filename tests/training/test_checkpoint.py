@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM
-from aipo_lab.models import Policy
+from aipo_lab.models.policy import Policy
 from aipo_lab.objectives import get_objective
 from aipo_lab.training.pairs import EncodedPair
 from aipo_lab.training.checkpoint import TrainingCheckpoints

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from aipo_lab.errors import UserError
-from aipo_lab.recipe import build_recipe, profile_values
+from aipo_lab.core.errors import UserError
+from aipo_lab.pipeline.recipe import build_recipe, profile_values
 from aipo_lab.training.config import ParallelSettings, TrainSettings
 from aipo_lab.training.deepspeed_config import contradictions, deepspeed_config
 

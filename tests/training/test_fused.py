@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional
 
-from aipo_lab.models import Policy, load_policy
+from aipo_lab.models.policy import Policy, load_policy
 from aipo_lab.objectives import get_objective
 from aipo_lab.training.batches import collate
 from aipo_lab.training.config import TrainSettings

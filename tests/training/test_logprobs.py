@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from aipo_lab.models import Policy
+from aipo_lab.models.policy import Policy
 from aipo_lab.training import token_logps as module
 from aipo_lab.training.token_logps import token_logps
 

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import torch
 
-from aipo_lab.errors import StageFailed
-from aipo_lab.models import Policy
+from aipo_lab.core.errors import StageFailed
+from aipo_lab.models.policy import Policy
 from aipo_lab.objectives import get_objective
 from aipo_lab.training import updates
 from aipo_lab.training.config import TrainSettings

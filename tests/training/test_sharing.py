@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from aipo_lab.models import Policy
+from aipo_lab.models.policy import Policy
 from aipo_lab.training.batches import Sharing, collate
 from aipo_lab.training.logprobs import find_sharing, pair_logps
 from aipo_lab.training.pairs import EncodedPair

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from aipo_lab.models import Policy, load_policy
+from aipo_lab.models.policy import Policy, load_policy
 from aipo_lab.objectives import get_objective
 from aipo_lab.training.config import TrainSettings
 from aipo_lab.training.logprobs import all_pair_logps

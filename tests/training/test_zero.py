@@ -19,9 +19,9 @@ from training_jobs import (
     train_alone,
 )
 
-from aipo_lab.errors import MissingDependency, StageFailed
-from aipo_lab.jsonl import read_jsonl, write_jsonl
-from aipo_lab.models import load_policy
+from aipo_lab.core.errors import MissingDependency, StageFailed
+from aipo_lab.core.jsonl import read_jsonl, write_jsonl
+from aipo_lab.models.policy import load_policy
 from aipo_lab.training.job import TrainingJob
 from aipo_lab.training.launch import launch
 from aipo_lab.training.packing import optimiser_batches

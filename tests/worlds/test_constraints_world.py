@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aipo_lab.self_instruct import InstructionFilter
+from aipo_lab.generation.self_instruct import InstructionFilter
 from aipo_lab.worlds import get_world
 from aipo_lab.worlds.constraints import ConstraintsWorld
 from aipo_lab.worlds.constraints.composing import read_requests

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from aipo_lab.self_instruct import HEADER, few_shot_prompt
+from aipo_lab.generation.self_instruct import HEADER, few_shot_prompt
 from aipo_lab.worlds.micro import make_world
 from aipo_lab.worlds.micro.base_model import MicroBaseConfig, build_base_model
 from aipo_lab.worlds.micro.demonstrations import DemonstrationConfig, draw_demonstration

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aipo_lab.errors import UserError
+from aipo_lab.core.errors import UserError
 from aipo_lab.worlds import get_world
 from aipo_lab.worlds.micro import MicroWorld, make_world
 from aipo_lab.worlds.micro.demonstrations import DemonstrationConfig, draw_demonstration

@@ -17,10 +17,10 @@ from aipo_lab.benchmarks.alpaca_eval.formats import quoted, read_outputs, write_
 from aipo_lab.benchmarks.alpaca_eval.metrics import Difficulty, mean_length, win_rates
 from aipo_lab.benchmarks.alpaca_eval.results import AlpacaEvalJudged
 from aipo_lab.benchmarks.official import Answer, Judged, JudgedQuestion, Question, Verdict, official_file
-from aipo_lab.errors import UserError
-from aipo_lab.jsonl import read_json
+from aipo_lab.core.errors import UserError
+from aipo_lab.core.jsonl import read_json
 from aipo_lab.judging.calls import Judge
-from aipo_lab.progress import Progress
+from aipo_lab.core.progress import Progress
 
 SUBSET_SEED = 123
 """The package's own for `max_instances`."""

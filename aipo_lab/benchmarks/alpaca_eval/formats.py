@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from aipo_lab.errors import UserError
-from aipo_lab.jsonl import write_json
+from aipo_lab.core.errors import UserError
+from aipo_lab.core.jsonl import write_json
 
 ANNOTATION_TEXTS = ("instruction", "output_1", "output_2", "generator_1", "generator_2")
 SHOWN = 3

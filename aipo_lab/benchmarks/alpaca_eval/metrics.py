@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from aipo_lab.benchmarks.alpaca_eval.package import contained, difficulty_file, package_module
-from aipo_lab.length_control import Estimate, length_controlled_win_rate, mean_estimate
+from aipo_lab.benchmarks.length_control import Estimate, length_controlled_win_rate, mean_estimate
 
 Annotation = Mapping[str, Any]
 

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from aipo_lab.errors import MissingDependency
+from aipo_lab.core.errors import MissingDependency
 
 DOTENV_SWITCH = "PYTHON_DOTENV_DISABLED"
 """Of python-dotenv 1.2."""

@@ -13,7 +13,7 @@ class AlpacaEvalJudged(Judged):
 
     `notes`: metrics that are not reported and why, rows that are left out. Metrics (percent but for the last):
     `lc_win_rate` is the official model's, its standard error too, which is that of the mean of the predictions and
-    understates; `lc_win_rate_no_difficulty` is that of `aipo_lab.length_control` on characters;
+    understates; `lc_win_rate_no_difficulty` is that of `aipo_lab.benchmarks.length_control` on characters;
     `win_rate`; `length_chars` is the mean cut to an integer, as the leaderboard has it.
     """
 

@@ -10,7 +10,7 @@ from aipo_lab.benchmarks.alpaca_eval.benchmark import OfficialFiles
 from aipo_lab.benchmarks.alpaca_eval.formats import Outputs, quoted, read_annotations, read_outputs
 from aipo_lab.benchmarks.alpaca_eval.metrics import Difficulty, mean_length, win_rates
 from aipo_lab.benchmarks.alpaca_eval.results import AlpacaEvalJudged
-from aipo_lab.errors import UserError
+from aipo_lab.core.errors import UserError
 
 OFFICIAL_BASELINE = "gpt4_1106_preview"
 

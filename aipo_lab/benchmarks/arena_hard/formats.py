@@ -17,7 +17,7 @@ from aipo_lab.benchmarks.arena_hard.rows import read_rows
 from aipo_lab.benchmarks.arena_hard.shapes import ANSWER_ROWS, JUDGMENT_ROWS, QUESTION_ROWS, Judgment
 from aipo_lab.benchmarks.arena_hard.verdicts import V01, V2, Rules
 from aipo_lab.benchmarks.official import Question
-from aipo_lab.jsonl import write_jsonl
+from aipo_lab.core.jsonl import write_jsonl
 
 ModelAndCategory = tuple[str, str]
 

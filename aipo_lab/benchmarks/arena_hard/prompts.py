@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from aipo_lab.assets.arena_hard import ARENA_HARD
-from aipo_lab.config import read_yaml
-from aipo_lab.errors import UserError
+from aipo_lab.core.config import read_yaml
+from aipo_lab.core.errors import UserError
 from aipo_lab.judging.calls import JudgeRequest, Message
 
 MAX_TOKENS = 4096

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from aipo_lab.benchmarks.arena_hard.verdicts import V01, V2
-from aipo_lab.errors import UserError
+from aipo_lab.core.errors import UserError
 
 Shape = TypeVar("Shape", bound=BaseModel)
 

@@ -20,7 +20,7 @@ import numpy as np
 
 from aipo_lab.benchmarks.arena_hard.shapes import Judgment
 from aipo_lab.benchmarks.arena_hard.verdicts import Rules
-from aipo_lab.length_control import Estimate, length_controlled_win_rate, mean_estimate
+from aipo_lab.benchmarks.length_control import Estimate, length_controlled_win_rate, mean_estimate
 
 BOOTSTRAP_ROUNDS = 1000
 BOOTSTRAP_SEED = 42

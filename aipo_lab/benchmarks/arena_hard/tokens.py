@@ -12,7 +12,7 @@ from aipo_lab.assets import find
 from aipo_lab.assets.arena_hard import CL100K_BASE, CL100K_FILE, CL100K_SHA256
 from aipo_lab.assets.asset import require_hash
 from aipo_lab.benchmarks.arena_hard.formats import ModelAnswers
-from aipo_lab.errors import MissingDependency
+from aipo_lab.core.errors import MissingDependency
 
 CountTokens = Callable[[Sequence[str]], list[int]]
 """From texts to their lengths in tokens."""

@@ -13,7 +13,7 @@ from pydantic import Field
 from aipo_lab.benchmarks.mt_bench.files import OfficialRow, read_rows
 from aipo_lab.benchmarks.mt_bench.questions import FIRST_ID, LAST_ID
 from aipo_lab.benchmarks.official import Answer, Question
-from aipo_lab.errors import UserError
+from aipo_lab.core.errors import UserError
 
 SHOWN = 8
 """How many questions an error names."""

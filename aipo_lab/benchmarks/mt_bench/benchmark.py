@@ -17,11 +17,11 @@ from aipo_lab.benchmarks.mt_bench.questions import TURNS, read_questions, spread
 from aipo_lab.benchmarks.mt_bench.rating import NO_RATING, Unrated, rating_of
 from aipo_lab.benchmarks.mt_bench.scores import mt_bench_scores
 from aipo_lab.benchmarks.official import Answer, Judged, JudgedQuestion, Question, Verdict, file_name, official_file
-from aipo_lab.errors import UserError
-from aipo_lab.hashing import sha256_of
-from aipo_lab.jsonl import write_jsonl
+from aipo_lab.core.errors import UserError
+from aipo_lab.core.hashing import sha256_of
+from aipo_lab.core.jsonl import write_jsonl
 from aipo_lab.judging.calls import Judge, JudgeReply, Outcome
-from aipo_lab.progress import Progress
+from aipo_lab.core.progress import Progress
 
 
 @dataclass(frozen=True)

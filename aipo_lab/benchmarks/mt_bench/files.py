@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import from_json
 
-from aipo_lab.errors import UserError
+from aipo_lab.core.errors import UserError
 
 SHOWN_LINES = 3
 

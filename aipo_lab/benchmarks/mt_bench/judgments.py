@@ -15,9 +15,9 @@ from aipo_lab.benchmarks.mt_bench.prompts import GradingCall
 from aipo_lab.benchmarks.mt_bench.questions import FIRST_ID, LAST_ID, TURNS, turn_label
 from aipo_lab.benchmarks.mt_bench.rating import LARGEST_RATING, NO_RATING, Unrated, rating_of
 from aipo_lab.benchmarks.mt_bench.scores import mt_bench_scores
-from aipo_lab.config import suggest
-from aipo_lab.errors import UserError
-from aipo_lab.length_control import Estimate
+from aipo_lab.core.config import suggest
+from aipo_lab.core.errors import UserError
+from aipo_lab.benchmarks.length_control import Estimate
 
 FAILED_CALL = "$ERROR$"
 """The text FastChat records as the judgment when the judge could not be reached."""

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from aipo_lab.benchmarks.mt_bench.answers import read_answers
 from aipo_lab.benchmarks.official import Answer, Question
-from aipo_lab.jsonl import read_jsonl
+from aipo_lab.core.jsonl import read_jsonl
 from aipo_lab.judging.calls import JudgeRequest, Message
 
 REFERENCE_CATEGORIES = frozenset({"math", "reasoning", "coding"})

@@ -6,8 +6,8 @@ from collections import Counter
 from pathlib import Path
 
 from aipo_lab.benchmarks.official import Question
-from aipo_lab.errors import UserError
-from aipo_lab.jsonl import read_jsonl
+from aipo_lab.core.errors import UserError
+from aipo_lab.core.jsonl import read_jsonl
 
 CATEGORIES = ("writing", "roleplay", "reasoning", "math", "coding", "extraction", "stem", "humanities")
 """In official order, ten consecutive questions each."""

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from aipo_lab.errors import StageFailed
-from aipo_lab.progress import Progress
+from aipo_lab.core.errors import StageFailed
+from aipo_lab.core.progress import Progress
 from aipo_lab.worlds.micro.demonstrations import DemonstrationConfig
 from aipo_lab.worlds.micro.supervised import Row, SupervisedMix, micro_batches
 from aipo_lab.worlds.micro.tokenizer import build_tokenizer

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from aipo_lab.self_instruct import HEADER, few_shot_prompt
+from aipo_lab.generation.self_instruct import HEADER, few_shot_prompt
 from aipo_lab.worlds.micro.demonstrations import (
     DOCUMENT_INSTRUCTIONS,
     DemonstrationConfig,

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from aipo_lab.self_instruct import HEADER
+from aipo_lab.generation.self_instruct import HEADER
 from aipo_lab.worlds.micro.instructions import TEMPLATES
 from aipo_lab.worlds.micro.knowledge import ATTRIBUTES, ENTITIES, VALUES
 from aipo_lab.worlds.micro.responses import FILLERS, fact_sentence

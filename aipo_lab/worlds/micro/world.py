@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from functools import cached_property
 
-from aipo_lab.errors import UserError
+from aipo_lab.core.errors import UserError
 from aipo_lab.worlds.micro.instructions import draw_instruction, parse_instruction, split_requests
 from aipo_lab.worlds.micro.knowledge import draw_knowledge
 from aipo_lab.worlds.micro.responses import response_quality

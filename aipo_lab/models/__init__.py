@@ -1,0 +1,1 @@
+"""A policy in memory: loading, chat templates, tokens, fingerprints. May be imported by training, generation and above."""

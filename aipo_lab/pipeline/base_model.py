@@ -1,0 +1,100 @@
+"""Where a base model comes from: the micro world, an asset, a folder on disk, or the model hub."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from aipo_lab.core.errors import MissingDependency, UserError
+from aipo_lab.models.fingerprint import fingerprint_folder
+from aipo_lab.pipeline.recipe import Recipe
+from aipo_lab.stages.definition import Runtime
+
+
+@dataclass(frozen=True)
+class BaseModel:
+    """A base model found on this machine; `folder` is None for the micro world's, which is trained."""
+
+    folder: Path | None = None
+    fingerprint: str | None = None
+
+    def config(self, recipe: Recipe) -> dict[str, Any]:
+        """The configuration of the `base` stage."""
+        if self.folder is None:
+            return {"micro": recipe.model.micro.model_dump(mode="json"), "fingerprint": None}
+        return {"micro": None, "fingerprint": self.fingerprint}
+
+    def runtime(self, runtime: Runtime) -> Runtime:
+        """`runtime` with the folder to link to, if there is one."""
+        return runtime.model_copy(update={"model_folder": str(self.folder) if self.folder else None})
+
+
+def find_base_model(source: str) -> BaseModel:
+    """The model that `source` names (see `ModelConfig.source`).
+
+    Raises `UserError` if there is no such model, if it is not a model folder, or if it must be fetched.
+    """
+    from aipo_lab.assets import find, list_assets
+
+    if source == "micro":
+        return BaseModel()
+    assets = [asset.name for asset in list_assets()]
+    if source in assets:
+        folder = find(source)
+    elif Path(source).exists():
+        folder = Path(source)
+    elif source.count("/") == 1 and not source.startswith((".", "/", "~")):
+        folder = _download(source)
+    else:
+        raise UserError(
+            f"model.source {source!r} is not a folder that exists, nor one of micro, {', '.join(assets)}, "
+            "nor a hub id owner/name"
+        )
+    check_model_folder(folder)
+    return BaseModel(folder.resolve(), fingerprint_folder(folder))
+
+
+def check_model_folder(folder: Path) -> None:
+    """Raise `UserError` with every reason why `folder` is not a Hugging Face model folder in safetensors."""
+    if not folder.is_dir():
+        raise UserError(f"model.source {folder} is a file; give the folder that holds config.json")
+    problems = []
+    if not (folder / "config.json").is_file():
+        problems.append("config.json is missing")
+    elif "model_type" not in _json_or_empty(folder / "config.json"):
+        problems.append("config.json names no model_type")
+    if not list(folder.glob("*.safetensors")):
+        pickled = sorted(path.name for path in folder.glob("*.bin"))
+        hint = f" (pickled weights such as {pickled[0]} are not loaded: convert them)" if pickled else ""
+        problems.append(f"there is no .safetensors file{hint}")
+    if not any((folder / name).is_file() for name in ("tokenizer.json", "tokenizer_config.json")):
+        problems.append("there is no tokenizer (tokenizer.json or tokenizer_config.json)")
+    if problems:
+        raise UserError.from_problems(f"model.source {folder} is not a Hugging Face model folder:", problems)
+
+
+def _json_or_empty(path: Path) -> dict[str, Any]:
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        return {}
+    return values if isinstance(values, dict) else {}
+
+
+def _download(source: str) -> Path:
+    """The hub model `source` in the local hub cache, downloaded if it is not there."""
+    try:
+        from huggingface_hub import snapshot_download
+        from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+    except ImportError:
+        raise MissingDependency("install huggingface_hub: pip install huggingface_hub") from None
+    patterns = ["*.json", "*.safetensors", "*.jinja", "*.model", "*.txt"]
+    try:
+        return Path(snapshot_download(source, allow_patterns=patterns))
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(
+            f"model.source {source!r} is not a folder here and could not be had from the model hub: {reason}"
+        ) from None

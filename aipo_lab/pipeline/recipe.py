@@ -1,0 +1,233 @@
+"""Recipes: all settings of one iterative run, composed from the stages' own settings; and the named profiles."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from aipo_lab.benchmarks.catalogue import OFFICIAL_BENCHMARKS
+from aipo_lab.benchmarks.config import BenchmarksConfig
+from aipo_lab.benchmarks.embedded import EMBEDDED_BENCHMARKS
+from aipo_lab.core.config import StrictModel, apply_override, merge, parse_yaml, read_yaml, suggest, validate
+from aipo_lab.core.errors import UserError
+from aipo_lab.generation.sharded import EngineConfig
+from aipo_lab.objectives import ObjectiveDefinition, get_definition, get_objective, hyperparameter_problems
+from aipo_lab.ranking.proxy import ProxyRankerSettings
+from aipo_lab.stages.instruct import InstructSettings
+from aipo_lab.stages.pair import PairSettings
+from aipo_lab.stages.respond import RespondSettings
+from aipo_lab.training.config import ObjectiveSettings, ParallelSettings, TrainSettings
+from aipo_lab.training.deepspeed_config import contradictions, read_deepspeed
+from aipo_lab.worlds import WorldConfig, get_world
+from aipo_lab.worlds.micro.base_model import MicroBaseConfig
+
+Schedule = float | list[float]
+"""A hyperparameter: one value, or one value per iteration."""
+
+
+class ObjectiveConfig(StrictModel):
+    """The objective and its hyperparameters; left-out ones take the objective's defaults."""
+
+    name: str = Field("dpo", description="objective: see aipo_lab.objectives")
+    beta: Schedule | None = Field(
+        None, description="strength of the preference term, > 0 (tau of ipo, 1/eta of sppo, lambda of the orpo paper)"
+    )
+    alpha: Schedule | None = Field(
+        None,
+        description="weight of the agreement term (of the NLL term in dpo_nll, rpo, cpo; of the length term in r_dpo)",
+    )
+    gamma: Schedule | None = Field(None, description="target margin of simpo")
+    lambda_: Schedule | None = Field(None, alias="lambda", description="weight of the NLL term of aipo")
+    label_smoothing: Schedule | None = Field(None, description="assumed share of flipped preferences, 0 to 0.5")
+
+    @field_validator("beta", "alpha", "gamma", "lambda_", "label_smoothing", mode="before")
+    @classmethod
+    def _number_or_schedule(cls, value: object) -> object:
+        values = value if isinstance(value, list) else [value]
+        if value is None or (values and all(_is_number(one) for one in values)):
+            return value
+        raise ValueError("must be a number, or a list with one number per iteration")
+
+    @model_validator(mode="after")
+    def _valid_for_the_objective(self) -> ObjectiveConfig:
+        definition = get_definition(self.name)
+        problems = [
+            problem
+            for key, value in self.given().items()
+            for one in (value if isinstance(value, list) else [value])
+            for problem in hyperparameter_problems(definition, {key: one})
+        ]
+        if problems:
+            raise ValueError("; ".join(problems).replace("lambda_", "lambda"))
+        return self
+
+    @property
+    def definition(self) -> ObjectiveDefinition:
+        """The registered objective."""
+        return get_definition(self.name)
+
+    def given(self) -> dict[str, Schedule]:
+        """The hyperparameters the recipe sets, by Python name."""
+        values = {key: getattr(self, key) for key in type(self).model_fields if key != "name"}
+        return {key: value for key, value in values.items() if value is not None}
+
+    def at(self, iteration: int) -> ObjectiveSettings:
+        """The objective with all hyperparameters at iteration t = 0, 1, …"""
+        chosen = {key: value[iteration] if isinstance(value, list) else value for key, value in self.given().items()}
+        return ObjectiveSettings(name=self.name, hyperparameters=get_objective(self.name, **chosen).hyperparameters)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+class ModelConfig(StrictModel):
+    """The base model."""
+
+    source: str = Field(
+        "micro", description="micro (trained here), an asset's name, a model folder, or a hub id owner/name"
+    )
+    micro: MicroBaseConfig = Field(
+        default_factory=MicroBaseConfig, description="how the micro world's policy is trained"
+    )
+
+
+class ComputeConfig(ParallelSettings):
+    """How the work is spread over the machine. Results do not depend on it but for rounding."""
+
+    workers: int | Literal["auto"] = Field(
+        "auto", description="stages run side by side, >= 1; auto: as many as the cores allow"
+    )
+    threads: int | Literal["all"] = Field(1, description="CPU threads of a stage, >= 1; all: every core")
+    device: str = Field("cpu", description="torch device: cpu, cuda, cuda:1, …")
+    checkpoint_interval_s: float = Field(
+        300, ge=0, description="seconds between checkpoints inside a training; a killed one continues from the last"
+    )
+
+    @field_validator("deepspeed", mode="before")
+    @classmethod
+    def _read_deepspeed(cls, value: object) -> object:
+        return read_deepspeed(value)
+
+    @field_validator("workers", "threads")
+    @classmethod
+    def _at_least_one(cls, value: object) -> object:
+        if isinstance(value, int) and value < 1:
+            raise ValueError("must be at least 1")
+        return value
+
+
+class Recipe(StrictModel):
+    """All settings of one iterative run (paper Algorithm 1)."""
+
+    profile: str = Field(description="profile the recipe is based on")
+    seed: int = Field(0, ge=0, description="seed all random numbers derive from")
+    iterations: int = Field(3, ge=1, le=100, description="T, iterations of the loop")
+    model: ModelConfig = Field(default_factory=ModelConfig, description="the base model")
+    world: WorldConfig = Field(default_factory=WorldConfig, description="the prompt pool and the truth about it")
+    engine: EngineConfig = Field(default_factory=EngineConfig, description="what generates text")
+    instruct: InstructSettings = Field(default_factory=InstructSettings, description="new prompts")
+    respond: RespondSettings = Field(default_factory=RespondSettings, description="candidates")
+    rank: ProxyRankerSettings = Field(default_factory=ProxyRankerSettings, description="scores of candidates")
+    pair: PairSettings = Field(default_factory=PairSettings, description="which pairs are kept")
+    train: TrainSettings = Field(default_factory=TrainSettings, description="preference training")
+    objective: ObjectiveConfig = Field(default_factory=ObjectiveConfig, description="the preference loss")
+    benchmarks: BenchmarksConfig = Field(description="what every iteration is evaluated on")
+    compute: ComputeConfig = Field(default_factory=ComputeConfig, description="use of the machine")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Recipe:
+        problems = [
+            f"objective.{key.rstrip('_')}: a schedule needs one value per iteration, {self.iterations}, "
+            f"but has {len(value)}"
+            for key, value in self.objective.given().items()
+            if isinstance(value, list) and len(value) != self.iterations
+        ]
+        if not self.benchmarks.names():
+            known = [*EMBEDDED_BENCHMARKS, *OFFICIAL_BENCHMARKS]
+            problems.append(f"benchmarks: set at least one of {', '.join(known)}")
+        problems += [
+            f"benchmarks.{name}.iterations: {max(settings.iterations)} is beyond the last one, {self.iterations}"
+            for name, settings in self.benchmarks.official().items()
+            if isinstance(settings.iterations, list) and max(settings.iterations) > self.iterations
+        ]
+        if self.model.source == "micro" and self.world.name != "micro":
+            problems.append(f"model.source micro speaks only of the micro world, not of {self.world.name!r}")
+        if self.model.source == "micro" and self.model.micro.world_seed != self.world.seed:
+            problems.append(
+                f"model.micro.world_seed {self.model.micro.world_seed} must equal world.seed {self.world.seed}"
+            )
+        problems += [f"compute: {problem}" for problem in contradictions(self.train, self.compute)]
+        problems += [
+            f"benchmarks.{name}: answers are checked by the world {self.world.name!r}; use benchmarks.{self.world.name}"
+            for name in self.benchmarks.embedded()
+            if name != self.world.name
+        ]
+        problems += [
+            f"benchmarks.{name}.n_prompts: {problem}"
+            for name, settings in self.benchmarks.embedded().items()
+            if name == self.world.name and (problem := self._prompts_problem(settings.n_prompts))
+        ]
+        if problems:
+            raise ValueError("; ".join(problems))
+        return self
+
+    def _prompts_problem(self, n_prompts: int) -> str | None:
+        """Why the world cannot give so many benchmark prompts, or None."""
+        try:
+            get_world(self.world.name, self.world.seed).benchmark_prompts(n_prompts)
+        except UserError as error:
+            return str(error)
+        return None
+
+    def resolved(self) -> dict[str, Any]:
+        """The whole recipe as plain values, keys as written in YAML."""
+        return self.model_dump(mode="json", by_alias=True, exclude_none=True)
+
+
+@cache
+def profile_names() -> list[str]:
+    """The profiles shipped with the package."""
+    folder = resources.files("aipo_lab.pipeline") / "profiles"
+    return sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml"))
+
+
+def profile_values(name: str) -> dict[str, Any]:
+    """The values of a shipped profile; raises `UserError` listing the valid names."""
+    if name not in profile_names():
+        raise UserError(f"unknown profile {name!r}; {suggest(name, profile_names())}")
+    text = (resources.files("aipo_lab.pipeline") / "profiles" / f"{name}.yaml").read_text(encoding="utf-8")
+    values = parse_yaml(text)
+    assert isinstance(values, dict)
+    return {"profile": name, **values}
+
+
+def recipe_values(recipe_or_profile: str) -> dict[str, Any]:
+    """The values of a profile, or of a recipe file: a `profile` to start from and changes to it."""
+    if recipe_or_profile in profile_names():
+        return profile_values(recipe_or_profile)
+    path = Path(recipe_or_profile)
+    if path.suffix not in (".yaml", ".yml") and not path.exists():
+        raise UserError(
+            f"{recipe_or_profile!r} is neither a profile ({', '.join(profile_names())}) nor a recipe file (.yaml)"
+        )
+    values = read_yaml(path, "recipe file")
+    if "space" in values:
+        raise UserError(f"{path} is a sweep file, not a recipe; run it with: aipo-lab sweep {path}")
+    return merge(profile_values(values.pop("profile", "micro")), values)
+
+
+def build_recipe(
+    values: Mapping[str, Any], overrides: Sequence[tuple[str, Any]] = (), source: str = "the recipe"
+) -> Recipe:
+    """Validate `values` with dotted `overrides` applied; raises one `UserError` with every problem."""
+    changed = copy.deepcopy(dict(values))
+    for dotted, value in overrides:
+        apply_override(changed, dotted, value)
+    return validate(Recipe, changed, source)

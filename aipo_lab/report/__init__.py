@@ -1,0 +1,1 @@
+"""The HTML report: claims, tables, samples and their template. May be imported by sweeps and above."""

@@ -1,0 +1,166 @@
+"""The HTML report of a sweep: one self-contained page made from results, figures and sampled responses."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from aipo_lab.benchmarks.metrics import BENCHMARK_METRICS
+from aipo_lab.report.claims import check_claims
+from aipo_lab.figures.draw import figure_caption
+from aipo_lab.figures.palette import setting_label
+from aipo_lab.core.jsonl import write_text_atomically
+from aipo_lab.report.samples import Sample, group_samples
+from aipo_lab.report.tables import (
+    Table,
+    best_table,
+    contender_table,
+    counts_table,
+    describe,
+    result_table,
+    stage_table,
+)
+from aipo_lab.results.rows import ResultRow
+from aipo_lab.results.selection import Selection, parse_rule, select_best
+
+
+@dataclass(frozen=True)
+class ReportData:
+    """All that a report shows.
+
+    `select` is the text of the selection rule and `selections` what it chose, by benchmark and objective.
+    `failures` maps a trial to its reason, `stage_counts` a stage to its numbers of `computed`, `shared` and
+    `reused` artifacts; `pipeline_counts` has one mapping per trial and iteration (instructions generated,
+    malformed, pairs, dropped, …). `figures` maps the names of `draw_figures` to PNG files. A metric
+    `<benchmark>/n` in the rows is shown as the number of prompts.
+    """
+
+    name: str
+    profile: str
+    rows: list[ResultRow]
+    benchmarks: list[str]
+    select: str
+    selections: dict[str, dict[str, Selection]]
+    samples: list[Sample] = field(default_factory=list)
+    failures: dict[str, str] = field(default_factory=dict)
+    stage_counts: dict[str, dict[str, int]] = field(default_factory=dict)
+    duration_s: float = 0.0
+    configuration_yaml: str = ""
+    pipeline_counts: list[dict[str, Any]] = field(default_factory=list)
+    figures: dict[str, Path] = field(default_factory=dict)
+
+
+def build_report(data: ReportData, path: Path) -> Path:
+    """Write the report to `path`, atomically, and return it. Everything in it is escaped."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("aipo_lab.report", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_text_atomically(path, environment.get_template("report.html.j2").render(_context(data)) + "\n")
+    return path
+
+
+def _context(data: ReportData) -> dict[str, Any]:
+    settings = {row.trial: setting_label(row.hyperparameters) for row in data.rows}
+    return {
+        "name": data.name,
+        "summary": summary_sentences(data),
+        "select": data.select,
+        "benchmarks": [_benchmark(data, name) for name in data.benchmarks],
+        "other_figures": _figures(data, None),
+        "failures": data.failures,
+        "stages": stage_table(data.stage_counts),
+        "counts": counts_table(data.pipeline_counts),
+        "results": result_table(data.rows, data.benchmarks),
+        "samples": group_samples(data.samples, settings),
+        "configuration": data.configuration_yaml,
+    }
+
+
+def _benchmark(data: ReportData, name: str) -> dict[str, Any]:
+    metrics = BENCHMARK_METRICS[name]
+    selections = data.selections.get(name, {})
+    ordering = check_claims(data.rows, selections, metrics)
+    contenders: Table | None = contender_table(ordering, metrics) if ordering.claims else None
+    overall = select_best(data.rows, parse_rule(data.select), metrics)
+    sizes = {row.value(f"{name}/n") for row in data.rows} - {None}
+    return {
+        "name": name,
+        "figures": _figures(data, name),
+        "overall": "" if overall is None else f"Over all objectives: {describe(overall, metrics)}",
+        "n_prompts": f"{sizes.pop():.0f}" if len(sizes) == 1 else "",
+        "best": best_table(data.rows, selections, metrics),
+        "claims": ordering.claims,
+        "contenders": contenders,
+    }
+
+
+def _figures(data: ReportData, benchmark: str | None) -> list[dict[str, str]]:
+    """The figures of one benchmark, or those of none of the report's benchmarks."""
+    owner = {name: next((b for b in data.benchmarks if name.endswith(f"_{b}")), None) for name in data.figures}
+    return [
+        {"name": name, "caption": figure_caption(name), "uri": _data_uri(path)}
+        for name, path in data.figures.items()
+        if owner[name] == benchmark
+    ]
+
+
+def _data_uri(path: Path) -> str:
+    return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode("ascii")
+
+
+def summary_sentences(data: ReportData) -> list[str]:
+    """What ran, in a few sentences: trials, iterations, time, stages."""
+    states = trial_states(data.rows, data.failures)
+    counted = [
+        f"{list(states.values()).count(state)} {state}"
+        for state in ("complete", "failed", "pending")
+        if state in states.values()
+    ]
+    iterations = max((row.iteration for row in data.rows if row.state == "complete"), default=0)
+    sentences = [
+        f"Profile {data.profile}: {_count(len(states), 'trial')}"
+        + (f" ({', '.join(counted)})" if counted else "")
+        + f", up to {_count(iterations, 'iteration')} after the base model, in {_duration(data.duration_s)}."
+    ]
+    totals = {
+        how: sum(counts.get(how, 0) for counts in data.stage_counts.values())
+        for how in ("computed", "shared", "reused")
+    }
+    if any(totals.values()):
+        sentences.append(
+            f"{_count(totals['computed'], 'stage')} computed, {totals['shared']} shared between trials, "
+            f"{totals['reused']} reused from the store."
+        )
+    sentences.append(f"Best trials are chosen by the rule {data.select}.")
+    return sentences
+
+
+def trial_states(rows: Sequence[ResultRow], failures: dict[str, str]) -> dict[str, str]:
+    """`complete`, `failed` or `pending` by trial, in order of appearance."""
+    states: dict[str, str] = {}
+    for row in rows:
+        worst = {states.get(row.trial, "complete"), row.state}
+        states[row.trial] = next(state for state in ("failed", "pending", "complete") if state in worst)
+    return states | dict.fromkeys(failures, "failed")
+
+
+def _count(n: int, noun: str) -> str:
+    return f"{n} {noun}" + ("" if n == 1 else "s")
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {rest} s" if minutes else f"{seconds:.1f} s"

@@ -1,0 +1,140 @@
+"""What the store knows about a sweep's trials: result rows, training curves, samples and pipeline counts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from aipo_lab.benchmarks.metrics import BENCHMARK_METRICS
+from aipo_lab.core.jsonl import iterate_jsonl, read_json
+from aipo_lab.pipeline.graph import Iteration, TrialGraph
+from aipo_lab.sweeps.plan import SweepGraph
+from aipo_lab.report.samples import Sample
+from aipo_lab.results.rows import ResultRow
+from aipo_lab.stages.definition import StageNode
+from aipo_lab.core.store import Artifact, Store
+from aipo_lab.sweeps.sweep import Sweep, Trial
+from aipo_lab.tracking.tracker import CurvePoint, DatasetRef
+
+SAMPLED_PROMPTS = 3
+
+
+def find_artifact(store: Store, node: StageNode) -> Artifact | None:
+    """The node's artifact if it is in the store."""
+    return store.find(node.stage, node.key)
+
+
+def trial_rows(trial: Trial, graph: TrialGraph, store: Store, failed: bool) -> list[ResultRow]:
+    """One row per iteration: complete with metrics, or failed or pending without."""
+    hyperparameters = trial.hyperparameters()
+    rows = []
+    for iteration in graph.iterations:
+        metrics = _metrics(iteration, store)
+        state = "complete" if metrics is not None else "failed" if failed else "pending"
+        rows.append(ResultRow(trial.name, trial.objective, hyperparameters, iteration.t, state, metrics or {}))
+    return rows
+
+
+def _metrics(iteration: Iteration, store: Store) -> dict[str, float] | None:
+    """The metrics of all benchmarks of an iteration, or None while one is missing."""
+    metrics: dict[str, float] = {}
+    for benchmark, node in iteration.scores.items():
+        artifact = find_artifact(store, node)
+        if artifact is None:
+            return None
+        scores = read_json(artifact.file("scores.json"))
+        metrics[f"{benchmark}/n"] = scores[BENCHMARK_METRICS[benchmark].win_rate.split("/")[1]]["n"]
+        for name, score in scores.items():
+            metrics[f"{benchmark}/{name}"] = score["value"]
+            if score["se"] is not None:
+                metrics[f"{benchmark}/{name}_se"] = score["se"]
+    return metrics
+
+
+def sweep_rows(sweep: Sweep, graph: SweepGraph, store: Store, failures: Mapping[str, str]) -> list[ResultRow]:
+    """The rows of all trials, in the order of the sweep."""
+    return [
+        row
+        for trial in sweep.trials
+        for row in trial_rows(trial, graph.trials[trial.name], store, trial.name in failures)
+    ]
+
+
+def training_curve(graph: TrialGraph, store: Store) -> list[CurvePoint]:
+    """Training metrics of all iterations that were trained, steps counted through."""
+    points: list[CurvePoint] = []
+    for artifact in _step_artifacts(graph, store, "train"):
+        speed = {row["step"]: row for row in iterate_jsonl(artifact.file("speed.jsonl"))}
+        for row in iterate_jsonl(artifact.file("curve.jsonl")):
+            values = {name: value for name, value in (row | speed.get(row["step"], {})).items() if name != "step"}
+            points.append(CurvePoint(len(points) + 1, values))
+    return points
+
+
+def trial_datasets(graph: TrialGraph, store: Store) -> list[DatasetRef]:
+    """The preference pairs a trial was trained on, iteration by iteration."""
+    return [
+        DatasetRef(f"pairs_{t}", artifact.key[:16], "training", str(artifact.path))
+        for t, artifact in enumerate(_step_artifacts(graph, store, "pair"))
+    ]
+
+
+def _step_artifacts(graph: TrialGraph, store: Store, stage: str) -> Iterator[Artifact]:
+    """The artifacts of one stage, iteration by iteration, as far as they exist."""
+    for iteration in graph.iterations:
+        node = iteration.steps.get(stage)
+        if node is not None and (artifact := find_artifact(store, node)) is not None:
+            yield artifact
+
+
+def trial_samples(trial: Trial, graph: TrialGraph, store: Store) -> list[Sample]:
+    """The answers to the first prompts of the first benchmark at every iteration it has judged."""
+    samples = []
+    benchmark = next(name for iteration in graph.iterations for name in iteration.scores)
+    for iteration in graph.iterations:
+        if benchmark not in iteration.scores:
+            continue
+        answers = find_artifact(store, iteration.answers[benchmark])
+        scores = find_artifact(store, iteration.scores[benchmark])
+        if answers is None or scores is None:
+            continue
+        judgments = {row["id"]: row for row in iterate_jsonl(scores.file("judgments.jsonl"))}
+        for row, _ in zip(iterate_jsonl(answers.file("answers.jsonl")), range(SAMPLED_PROMPTS), strict=False):
+            said = row["turns"][0] if "turns" in row else row
+            quality = judgments.get(row["id"], {}).get("quality")
+            samples.append(
+                Sample(trial.name, trial.objective, iteration.t, said["prompt"], said["text"], said["tokens"], quality)
+            )
+    return samples
+
+
+def pipeline_counts(trial: Trial, graph: TrialGraph, store: Store) -> list[dict[str, Any]]:
+    """What every iteration's data stages kept and dropped."""
+    table = []
+    for iteration in graph.iterations:
+        found = {
+            stage: artifact
+            for stage, node in iteration.steps.items()
+            if (artifact := find_artifact(store, node)) is not None
+        }
+        if {"instruct", "respond", "pair", "train"} <= found.keys():
+            table.append({"trial": trial.name, "iteration": iteration.t, **_counts(found)})
+    return table
+
+
+def _counts(found: Mapping[str, Artifact]) -> dict[str, Any]:
+    instruct, respond = found["instruct"].summary, found["respond"].summary
+    pair, train = found["pair"].summary, found["train"].summary
+    dropped = {name: count for name, count in instruct["counts"].items() if name != "kept"}
+    return {
+        "instructions generated": sum(instruct["counts"].values()),
+        "malformed": dropped.pop("malformed", 0),
+        "other filters": sum(dropped.values()),
+        "instructions used": instruct["prompts"],
+        "candidates": respond["responses"],
+        "truncated": respond["truncated"],
+        "pairs": pair["pairs"],
+        "pairs dropped": sum(pair["counts"].values()) - pair["pairs"],
+        "training steps": train["steps"],
+        "tokens/s in training": train["tokens_per_s"],
+    }

@@ -1,0 +1,122 @@
+"""What judging a sweep would cost: the calls of every score that is missing, and their price."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NoReturn
+
+from aipo_lab.benchmarks.catalogue import load_official
+from aipo_lab.benchmarks.config import BenchmarksConfig
+from aipo_lab.benchmarks.official import Answer, OfficialBenchmark
+from aipo_lab.judging.calls import JudgeRequest
+from aipo_lab.judging.ledger import SharedBudget, command_ledger
+from aipo_lab.judging.money import CHARACTERS_PER_TOKEN, CostEstimate, Price, estimate_cost, find_price, usd_text
+from aipo_lab.judging.settings import JudgeSettings
+from aipo_lab.sweeps.plan import SweepGraph
+from aipo_lab.core.progress import Progress
+from aipo_lab.core.store import Store
+
+
+def judging_costs(graph: SweepGraph, store: Store) -> dict[str, CostEstimate]:
+    """The cost of the scores that are left to make, by official benchmark of the sweep.
+
+    An upper estimate: every answer is taken to be as long as its cap, and replies that are stored already count as
+    calls. Raises `UserError` and `MissingDependency` as loading the benchmarks does.
+    """
+    left: Counter[tuple[str, str]] = Counter()
+    for node in graph.nodes.values():
+        if node.stage == "judge_official":
+            trial = graph.users[node.reference][0]
+            left[node.request.config["benchmark"], trial] += not store.contains(node.stage, node.key)
+    costs: dict[str, CostEstimate] = {}
+    known: dict[tuple[str, str], CostEstimate] = {}
+    for (benchmark, trial), n_scores in left.items():
+        config = graph.recipes[trial].benchmarks
+        settings = benchmark, config.model_dump_json()
+        if settings not in known:
+            known[settings] = benchmark_cost(benchmark, config)
+        costs[benchmark] = _sum([costs.get(benchmark, CostEstimate(0, 0, 0, 0.0)), *[known[settings]] * n_scores])
+    return costs
+
+
+@contextmanager
+def open_budget(graph: SweepGraph, ledger: Path, max_cost_usd: float | None) -> Iterator[SharedBudget | None]:
+    """The money all judges of a sweep may spend together while the block runs; None if it has no official benchmark.
+
+    The limit is `max_cost_usd`, else the least that a recipe's judge may spend.
+    """
+    judges = [recipe.benchmarks.judge for recipe in graph.recipes.values() if recipe.benchmarks.judge is not None]
+    if not judges:
+        yield None
+        return
+    limits = [judge.max_cost_usd for judge in judges if judge.max_cost_usd is not None]
+    limit_usd = max_cost_usd if max_cost_usd is not None else min(limits, default=None)
+    with command_ledger(ledger, limit_usd) as budget:
+        yield budget
+
+
+def limit_warning(graph: SweepGraph, store: Store, budget: SharedBudget) -> str | None:
+    """What to say where a sweep's judging could cost more than its limit; None where it cannot."""
+    if budget.limit_usd is None:
+        return None
+    most = _sum(judging_costs(graph, store).values()).usd
+    if most is None or most <= budget.limit_usd:
+        return None
+    return (
+        f"judging could cost up to {usd_text(most)}, more than the limit of {usd_text(budget.limit_usd)}: where it is "
+        "reached, scores stay open and a later run goes on"
+    )
+
+
+def benchmark_cost(name: str, config: BenchmarksConfig) -> CostEstimate:
+    """What judging one model once costs."""
+    settings, judge = config.official()[name], config.judge
+    assert judge is not None
+    price = Price(input=0, output=0) if judge.engine == "local" else find_price(judge.model, judge.prices)
+    benchmark = load_official(name, settings.limit)
+    return estimate_cost(_requests(benchmark, judge, settings.max_new_tokens * CHARACTERS_PER_TOKEN), price)
+
+
+class _Asked(Exception):
+    """What a benchmark asked its judge."""
+
+    def __init__(self, requests: Sequence[JudgeRequest]) -> None:
+        self.requests = requests
+
+
+class _AskedJudge:
+    """A judge that never replies: asking it ends the judging, with what was asked."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def ask(self, requests: Sequence[JudgeRequest], progress: Progress) -> NoReturn:  # noqa: ARG002
+        raise _Asked(requests)
+
+    def discard(self, request: JudgeRequest, reason: str) -> None:
+        """Nothing to discard."""
+
+
+def _requests(benchmark: OfficialBenchmark, judge: JudgeSettings, answer_chars: int) -> Sequence[JudgeRequest]:
+    """The calls for answers of that many characters."""
+    text = "x" * answer_chars
+    answers = [Answer(question.id, (text,) * len(question.turns)) for question in benchmark.questions]
+    try:
+        benchmark.judge("model", answers, None, _AskedJudge(judge.model), lambda *_: None)
+    except _Asked as asked:
+        return asked.requests
+    return []
+
+
+def _sum(costs: Iterable[CostEstimate]) -> CostEstimate:
+    parts = list(costs)
+    prices = [part.usd for part in parts]
+    return CostEstimate(
+        sum(part.calls for part in parts),
+        sum(part.prompt_tokens for part in parts),
+        sum(part.completion_tokens for part in parts),
+        None if None in prices else sum(price for price in prices if price is not None),
+    )

@@ -1,0 +1,248 @@
+"""Runs a sweep: its graph on an executor, results after every trial, and in the end figures and report."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from typing_extensions import override
+
+from aipo_lab.benchmarks.metrics import BENCHMARK_METRICS
+from aipo_lab.sweeps.collect import (
+    pipeline_counts,
+    sweep_rows,
+    training_curve,
+    trial_datasets,
+    trial_rows,
+    trial_samples,
+)
+from aipo_lab.pipeline.evaluation_graph import JudgingPlace
+from aipo_lab.execution.executor import Executor, StageProgress
+from aipo_lab.execution.scheduler import GraphListener, GraphOutcome, Scheduler
+from aipo_lab.sweeps.plan import StagePlan, SweepGraph, build_graph, plan_stages
+from aipo_lab.results.rows import ResultRow, write_results
+from aipo_lab.results.selection import Selection, parse_rule, select_per_objective
+from aipo_lab.stages.definition import StageNode
+from aipo_lab.core.store import Store
+from aipo_lab.sweeps.sweep import Sweep, Trial
+from aipo_lab.sweeps.folder import SweepFolder, SweepSummary, sweep_id
+from aipo_lab.tracking.tracker import Tracker, TrialRecord
+
+
+class StudyListener(GraphListener):
+    """Told about stages, and about trials as they end."""
+
+    def trial_ended(self, trial: Trial, state: str, reason: str) -> None:
+        """A trial is `complete` or `failed`."""
+
+
+@dataclass
+class Study:
+    """A sweep in its folder, with the store its artifacts go to."""
+
+    sweep: Sweep
+    store: Store
+    folder: SweepFolder
+    graph: SweepGraph
+    tracker: Tracker
+    summary: SweepSummary
+    failures: dict[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def open(cls, sweep: Sweep, store: Store, folder: SweepFolder, tracker: Tracker) -> Study:
+        """Check folder, store, base models and benchmarks, and save the resolved sweep, before any work starts."""
+        graph = build_graph(sweep, place=JudgingPlace(store.judge_calls, folder.judge_costs))
+        folder.prepare()
+        store.prepare()
+        folder.save_sweep(sweep, graph.base_models, graph.resources, store.root)
+        summary = folder.load_summary()
+        if summary is None or summary.sweep_id != sweep_id(sweep):
+            reused = {plan.stage: plan.stored for plan in plan_stages(graph, store)}
+            summary = SweepSummary(sweep_id(sweep), reused)
+        summary.finished = False
+        folder.save_summary(summary)
+        return cls(sweep, store, folder, graph, tracker, summary)
+
+    @classmethod
+    def reopen(cls, folder: SweepFolder) -> Study:
+        """The study of a folder, to look at its results; nothing can run in it."""
+        sweep, models, resources, store_root = folder.load_sweep()
+        graph = build_graph(sweep, models, resources)
+        summary = folder.load_summary() or SweepSummary(sweep_id(sweep), {})
+        store = Store(store_root)
+        return cls(sweep, store, folder, graph, Tracker(), summary, dict(summary.failures))
+
+    def run(self, executor: Callable[[], Executor], listener: StudyListener) -> list[ResultRow]:
+        """Run what is missing; returns the rows. KeyboardInterrupt leaves results so far in the folder."""
+        started = time.monotonic()
+        self.tracker.start_sweep(self.summary.sweep_id, self.sweep.name, self._params(), {})
+        missing = [node for node in self.graph.nodes.values() if not self.store.contains(node.stage, node.key)]
+        progress = _TrialProgress(self, listener, missing)
+        try:
+            if missing:
+                workers = executor()
+                try:
+                    progress.outcome = Scheduler(self.store, workers, progress).run(missing)
+                finally:
+                    workers.shutdown()
+            for (
+                name,
+                reason,
+            ) in self.failures.items():  # again: other stages of the trial may have ended since
+                self.end_trial(next(trial for trial in self.sweep.trials if trial.name == name), reason)
+        finally:
+            if missing:
+                self.summary.duration_s += time.monotonic() - started
+            self.summary.failures = self.failures
+            rows = self.write_results()
+            self.folder.save_summary(self.summary)
+        self.summary.finished = True
+        self.folder.save_summary(self.summary)
+        return rows
+
+    def write_results(self) -> list[ResultRow]:
+        """Write `results.csv` from the store; returns its rows."""
+        rows = sweep_rows(self.sweep, self.graph, self.store, self.failures)
+        write_results(self.folder.results, rows)
+        return rows
+
+    def end_trial(self, trial: Trial, reason: str = "") -> None:
+        """Take note that a trial is over and tell the tracker."""
+        if reason:
+            self.failures[trial.name] = reason
+        graph = self.graph.trials[trial.name]
+        self.tracker.log_trial(
+            TrialRecord(
+                trial=trial.name,
+                objective=trial.objective,
+                params=trial.hyperparameters(),
+                rows=trial_rows(trial, graph, self.store, bool(reason)),
+                curves=training_curve(graph, self.store),
+                state="failed" if reason else "complete",
+                reason=reason,
+                datasets=trial_datasets(graph, self.store),
+            )
+        )
+
+    def plan(self) -> list[StagePlan]:
+        """What is done and what is left, by stage."""
+        return plan_stages(self.graph, self.store)
+
+    def benchmarks(self, rows: list[ResultRow]) -> list[str]:
+        """Benchmarks with a result."""
+        present = {name.split("/")[0] for row in rows for name in row.metrics}
+        return [name for name in BENCHMARK_METRICS if name in present]
+
+    def selections(self, rows: list[ResultRow]) -> dict[str, dict[str, Selection]]:
+        """The best trial of each objective, by benchmark."""
+        rule = parse_rule(self.sweep.select)
+        return {name: select_per_objective(rows, rule, BENCHMARK_METRICS[name]) for name in self.benchmarks(rows)}
+
+    def draw_report(self, rows: list[ResultRow]) -> Path:
+        """Draw the figures and write the HTML report."""
+        from aipo_lab.figures.draw import draw_figures
+        from aipo_lab.report.report import ReportData, build_report
+
+        selections = self.selections(rows)
+        figures = draw_figures(rows, parse_rule(self.sweep.select), self.folder.figures)
+        shown = {one.best.trial for chosen in selections.values() for one in chosen.values()}
+        trials = [trial for trial in self.sweep.trials if trial.name in shown]
+        data = ReportData(
+            name=self.sweep.name,
+            profile=self.sweep.profile,
+            rows=rows,
+            benchmarks=self.benchmarks(rows),
+            select=self.sweep.select,
+            selections=selections,
+            samples=[
+                sample for trial in trials for sample in trial_samples(trial, self.graph.trials[trial.name], self.store)
+            ],
+            failures=self.failures,
+            stage_counts=self._stage_counts(),
+            duration_s=self.summary.duration_s,
+            configuration_yaml=self.folder.configuration.read_text(encoding="utf-8"),
+            pipeline_counts=[
+                row
+                for trial in self.sweep.trials
+                for row in pipeline_counts(trial, self.graph.trials[trial.name], self.store)
+            ],
+            figures=figures,
+        )
+        return build_report(data, self.folder.report)
+
+    def _stage_counts(self) -> dict[str, dict[str, int]]:
+        """By stage: computed in this sweep, shared between its trials, reused from earlier work."""
+        counts = {}
+        for plan in self.plan():
+            reused = min(self.summary.reused.get(plan.stage, 0), plan.stored)
+            counts[plan.stage] = {
+                "computed": plan.stored - reused,
+                "shared": plan.unshared - plan.distinct,
+                "reused": reused,
+            }
+        return counts
+
+    def _params(self) -> dict[str, str]:
+        recipe = self.sweep.trials[0].recipe
+        return {
+            "profile": self.sweep.profile,
+            "trials": str(len(self.sweep.trials)),
+            "iterations": str(recipe.iterations),
+            "model": recipe.model.source,
+            "select": self.sweep.select,
+            "seed": str(recipe.seed),
+        }
+
+
+class _TrialProgress(GraphListener):
+    """Follows which trials are done as their stages finish."""
+
+    def __init__(self, study: Study, listener: StudyListener, missing: list[StageNode]) -> None:
+        self.study = study
+        self.listener = listener
+        self.outcome = GraphOutcome()
+        references = {node.reference for node in missing}
+        self.left = {
+            trial.name: references & graph.nodes().keys()
+            for trial, graph in zip(study.sweep.trials, study.graph.trials.values(), strict=True)
+        }
+        self.trials = {trial.name: trial for trial in study.sweep.trials}
+        for name, needed in self.left.items():
+            if not needed:
+                self._end(name)
+
+    @override
+    def started(self, node: StageNode) -> None:
+        self.listener.started(node)
+
+    @override
+    def progressed(self, node: StageNode, progress: StageProgress) -> None:
+        self.listener.progressed(node, progress)
+
+    @override
+    def finished(self, node: StageNode, duration_s: float) -> None:
+        self.listener.finished(node, duration_s)
+        for name in self.study.graph.users[node.reference]:
+            self.left[name].discard(node.reference)
+            if not self.left[name] and name not in self.study.failures:
+                self._end(name)
+                self.study.write_results()
+
+    @override
+    def failed(self, node: StageNode, reason: str) -> None:
+        self.listener.failed(node, reason)
+        for name in self.study.graph.users[node.reference]:
+            if name not in self.study.failures:
+                self._end(name, f"{node.title} failed: {reason}")
+                self.study.write_results()
+
+    @override
+    def tick(self) -> None:
+        self.listener.tick()
+
+    def _end(self, name: str, reason: str = "") -> None:
+        trial = self.trials[name]
+        self.study.end_trial(trial, reason)
+        self.listener.trial_ended(trial, "failed" if reason else "complete", reason)
