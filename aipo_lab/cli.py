@@ -12,8 +12,8 @@ from aipo_lab import __version__
 from aipo_lab.core.errors import MissingDependency, UserError
 
 if TYPE_CHECKING:
+    from aipo_lab.console.running import RunOutcome
     from aipo_lab.sweeps.sweep import Sweep
-    from aipo_lab.console.views import RunOutcome
 
 EXIT_FAILED_TRIALS = 1
 EXIT_USER_ERROR = 2
@@ -124,9 +124,9 @@ def run(
 @store_option
 def plan(file: Path, profile: str | None, overrides: tuple[str, ...], store: Path) -> None:
     """Show what a sweep FILE would do: trials, stages shared and stored, tokens, time."""
+    from aipo_lab.console.plan_view import show_plan
     from aipo_lab.core.config import parse_override
     from aipo_lab.sweeps.sweep import load_sweep
-    from aipo_lab.console.views import show_plan
 
     show_plan(load_sweep(file, profile, [parse_override(text) for text in overrides]), store)
 
@@ -135,7 +135,7 @@ def plan(file: Path, profile: str | None, overrides: tuple[str, ...], store: Pat
 @folder_argument
 def status(folder: Path | None) -> None:
     """Show the progress and results of a sweep's output FOLDER (default: the newest in runs/)."""
-    from aipo_lab.console.views import show_status
+    from aipo_lab.console.status_view import show_status
 
     sys.exit(EXIT_FAILED_TRIALS if show_status(_folder(folder)) else 0)
 
@@ -144,8 +144,8 @@ def status(folder: Path | None) -> None:
 @folder_argument
 def report(folder: Path | None) -> None:
     """Rebuild results.csv, figures and the HTML report of a sweep's output FOLDER from the store."""
-    from aipo_lab.sweeps.study import Study
     from aipo_lab.sweeps.folder import SweepFolder
+    from aipo_lab.sweeps.study import Study
 
     study = Study.reopen(SweepFolder(_folder(folder)))
     click.echo(f"report: {study.draw_report(study.write_results())}")
@@ -156,7 +156,7 @@ def report(folder: Path | None) -> None:
 @click.option("--port", type=click.IntRange(1, 65535), default=5000, show_default=True, help="Port on 127.0.0.1.")
 def ui(folder: Path | None, port: int) -> None:
     """Open the MLflow UI on the database of a sweep's output FOLDER."""
-    from aipo_lab.console.views import serve_ui
+    from aipo_lab.console.pages import serve_ui
 
     serve_ui(_folder(folder), port)
 
@@ -183,8 +183,8 @@ def evaluate(
     as_json: bool,
 ) -> None:
     """Evaluate one model, or a folder of its answers, on official benchmarks. Run it again to resume."""
-    from aipo_lab.evaluation.evaluation import evaluation_config
     from aipo_lab.console.evaluation_view import run_evaluation
+    from aipo_lab.evaluation.evaluation import evaluation_config
 
     config = evaluation_config(model, [name for name in benchmarks.split(",") if name], limit, judge, overrides)
     _exit(run_evaluation(config, out, RUNS, store, max_cost_usd, as_json, program()))
@@ -196,7 +196,7 @@ def evaluate(
 @click.option("--open/--no-open", "open_browser", default=True, help="Open it in the browser.  [default: open]")
 def browse(folder: Path | None, port: int, open_browser: bool) -> None:
     """Look at answers side by side, of a sweep's or an evaluation's output FOLDER (default: the newest sweep's)."""
-    from aipo_lab.console.views import browse
+    from aipo_lab.console.pages import browse
 
     browse(_folder(folder), port, open_browser)
 
@@ -218,7 +218,7 @@ def assets() -> None:
 @assets.command("list")
 def assets_list() -> None:
     """List the assets and where they are."""
-    from aipo_lab.console.views import show_assets
+    from aipo_lab.console.assets_view import show_assets
 
     show_assets()
 
@@ -274,8 +274,8 @@ def score_mt_bench(judgments: Path, model: str | None, as_json: bool) -> None:
 
 
 def _run(sweep: Sweep, out: Path | None, store: Path, executor: str, max_cost_usd: float | None) -> None:
+    from aipo_lab.console.sweep_view import run_sweep
     from aipo_lab.sweeps.folder import choose_folder
-    from aipo_lab.console.views import run_sweep
 
     _exit(run_sweep(sweep, choose_folder(sweep, out, RUNS), store, executor, program(), max_cost_usd))
 

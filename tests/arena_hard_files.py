@@ -17,8 +17,8 @@ from aipo_lab.assets.arena_hard import ARENA_HARD, CL100K_BASE
 from aipo_lab.core.errors import MissingDependency, UserError
 from aipo_lab.core.hashing import sha256_of
 from aipo_lab.core.jsonl import write_json
-from aipo_lab.judging.calls import JudgeReply, JudgeRequest, Outcome
 from aipo_lab.core.progress import Progress
+from aipo_lab.judging.calls import JudgeReply, JudgeRequest, Outcome
 
 SWAPPED = {"A>>B": "B>>A", "A>B": "B>A", "A=B": "A=B", "B>A": "A>B", "B>>A": "A>>B"}
 

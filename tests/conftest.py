@@ -18,9 +18,9 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from aipo_lab.core.jsonl import read_jsonl, write_jsonl
+from aipo_lab.core.store import ArtifactRequest, Store
 from aipo_lab.models.policy import Policy
 from aipo_lab.stages.definition import StageNode, get_stage, run_stage
-from aipo_lab.core.store import ArtifactRequest, Store
 
 # The machine that runs the tests may be busy: slowness is no failure of a property.
 settings.register_profile("lab", deadline=None, suppress_health_check=[HealthCheck.too_slow], max_examples=50)

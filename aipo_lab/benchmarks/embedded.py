@@ -11,9 +11,9 @@ from typing import Any
 
 from pydantic import Field
 
+from aipo_lab.benchmarks.length_control import Estimate, length_controlled_win_rate, mean_estimate
 from aipo_lab.core.config import StrictModel
 from aipo_lab.generation.engine import SamplingConfig
-from aipo_lab.benchmarks.length_control import Estimate, length_controlled_win_rate, mean_estimate
 from aipo_lab.ranking.proxy import biased_quality
 from aipo_lab.worlds import WorldConfig, get_world
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from aipo_lab.judging.calls import Judge
 from aipo_lab.benchmarks.length_control import Estimate
 from aipo_lab.core.progress import Progress
+from aipo_lab.judging.calls import Judge
 
 
 @dataclass(frozen=True)

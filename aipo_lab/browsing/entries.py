@@ -10,14 +10,14 @@ from pathlib import Path
 from aipo_lab.benchmarks.answers import FILE as ANSWERS
 from aipo_lab.benchmarks.answers import Turn, write_turns
 from aipo_lab.benchmarks.catalogue import OFFICIAL_BENCHMARKS, load_official
-from aipo_lab.sweeps.collect import find_artifact
 from aipo_lab.core.errors import MissingDependency, UserError
-from aipo_lab.evaluation.evaluation import MANIFEST as EVALUATION_MANIFEST
 from aipo_lab.core.jsonl import iterate_jsonl, read_json
-from aipo_lab.stages.definition import StageNode
 from aipo_lab.core.store import Store
-from aipo_lab.sweeps.study import Study
+from aipo_lab.evaluation.evaluation import MANIFEST as EVALUATION_MANIFEST
+from aipo_lab.stages.definition import StageNode
+from aipo_lab.sweeps.collect import find_artifact
 from aipo_lab.sweeps.folder import SweepFolder
+from aipo_lab.sweeps.study import Study
 
 JUDGMENTS = "judgments.jsonl"
 

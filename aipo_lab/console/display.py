@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from statistics import fmean
 from typing import Any
 
 from rich.console import Console, Group
@@ -17,45 +16,18 @@ from rich.table import Table
 from rich.text import Text
 from typing_extensions import override
 
+from aipo_lab.console.time_left import TimeEstimate, format_duration
+from aipo_lab.core.store import Store
 from aipo_lab.execution.executor import StageProgress
 from aipo_lab.judging.calls import count_calls
 from aipo_lab.judging.ledger import SharedBudget
 from aipo_lab.judging.money import usd_text
+from aipo_lab.stages.definition import StageNode
 from aipo_lab.sweeps.plan import StagePlan, SweepGraph
-from aipo_lab.stages.definition import STAGE_NAMES, StageNode
-from aipo_lab.core.store import Store
 from aipo_lab.sweeps.study import StudyListener
 from aipo_lab.sweeps.sweep import Trial
 
 PLAIN_INTERVAL_S = 30.0
-
-
-class TimeEstimate:
-    """Time left, from the mean duration of each stage so far."""
-
-    def __init__(self, graph: SweepGraph, store: Store, capacity: int) -> None:
-        self.store = store
-        self.capacity = capacity
-        self.durations_s: dict[str, list[float]] = defaultdict(list)
-        self.left: Counter[str] = Counter()
-        for node in graph.nodes.values():
-            artifact = store.find(node.stage, node.key)
-            if artifact is None:
-                self.left[node.stage] += 1
-            else:
-                self.durations_s[node.stage].append(artifact.duration_s)
-
-    def finished(self, node: StageNode, duration_s: float) -> None:
-        """A stage took `duration_s`."""
-        self.left[node.stage] -= 1
-        self.durations_s[node.stage].append(duration_s)
-
-    def left_s(self) -> float | None:
-        """Seconds left, or None while stages are left of which none has run yet."""
-        open_stages = [stage for stage, count in self.left.items() if count > 0]
-        if any(not self.durations_s[stage] for stage in open_stages):
-            return None
-        return sum(self.left[stage] * fmean(self.durations_s[stage]) for stage in open_stages) / self.capacity
 
 
 class SweepDisplay(StudyListener):
@@ -229,32 +201,3 @@ def _amount(progress: StageProgress) -> str:
 
 def _first_line(text: str) -> str:
     return text.splitlines()[0] if text else ""
-
-
-def format_duration(seconds: float) -> str:
-    """Seconds as a person says them: `8 s`, `2 min 05 s`, `3 h 10 min`."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02d} s"
-    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
-
-
-def plan_table(plans: Sequence[StagePlan]) -> Table:
-    """The plan as a table, one row per stage."""
-    table = Table(title="Stage runs", title_justify="left")
-    table.add_column("stage", no_wrap=True)
-    columns = ("without sharing", "needed", "of them shared", "already stored", "to run", "tokens at most")
-    for name in columns:
-        table.add_column(name, justify="right")
-    order = {stage: position for position, stage in enumerate(STAGE_NAMES)}
-    for plan in sorted(plans, key=lambda plan: order[plan.stage]):
-        numbers = (plan.unshared, plan.distinct, plan.shared, plan.stored, plan.to_run)
-        table.add_row(plan.stage, *map(str, numbers), f"{plan.tokens:,}" if plan.tokens else "")
-    sums = [
-        sum(getattr(plan, name) for plan in plans) for name in ("unshared", "distinct", "shared", "stored", "to_run")
-    ]
-    table.add_section()
-    table.add_row("all", *map(str, sums), f"{sum(plan.tokens for plan in plans):,}")
-    return table

@@ -13,22 +13,22 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from typing_extensions import override
 
 from aipo_lab.console.display import PLAIN_INTERVAL_S, spent_text
+from aipo_lab.console.running import RunOutcome, raise_interrupt, say_spent, say_stopped
+from aipo_lab.core.store import Store, make_writable_folder
 from aipo_lab.evaluation.evaluation import (
     Evaluation,
     EvaluationConfig,
     plan_evaluation,
 )
-from aipo_lab.pipeline.evaluation_graph import JudgingPlace, check_judges
 from aipo_lab.evaluation.results import choose_output_folder, find_finished, merge, model_name, write_evaluation
+from aipo_lab.evaluation.scoring import show
 from aipo_lab.execution import make_executor
 from aipo_lab.execution.executor import StageProgress
 from aipo_lab.execution.inline import worker_count
 from aipo_lab.execution.scheduler import GraphListener, GraphOutcome, Scheduler
 from aipo_lab.judging.ledger import SharedBudget, command_ledger, ledger_path
-from aipo_lab.evaluation.scoring import show
+from aipo_lab.pipeline.evaluation_graph import JudgingPlace, check_judges
 from aipo_lab.stages.definition import StageNode
-from aipo_lab.core.store import Store, make_writable_folder
-from aipo_lab.console.views import RunOutcome, raise_interrupt, say_spent, say_stopped
 
 
 def run_evaluation(

@@ -16,13 +16,13 @@ from aipo_lab.benchmarks.official import file_name
 from aipo_lab.benchmarks.resources import find_resources
 from aipo_lab.core.config import StrictModel, apply_override, parse_override, suggest, validate
 from aipo_lab.core.errors import UserError
-from aipo_lab.pipeline.evaluation_graph import EvaluationGraph, JudgingPlace, make_node
-from aipo_lab.generation.sharded import EngineConfig
 from aipo_lab.core.hashing import sha256_of
+from aipo_lab.generation.sharded import EngineConfig
 from aipo_lab.pipeline.base_model import find_base_model
-from aipo_lab.sweeps.plan import runtime_of
+from aipo_lab.pipeline.evaluation_graph import EvaluationGraph, JudgingPlace, make_node
 from aipo_lab.pipeline.recipe import ComputeConfig
 from aipo_lab.stages.definition import Runtime, StageNode
+from aipo_lab.sweeps.plan import runtime_of
 
 MANIFEST = "evaluation.json"
 """In the output folder: from which artifacts its files are."""

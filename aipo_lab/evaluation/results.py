@@ -13,13 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from aipo_lab.benchmarks.catalogue import OFFICIAL_BENCHMARKS
+from aipo_lab.benchmarks.length_control import Estimate
 from aipo_lab.benchmarks.official import file_name
 from aipo_lab.core.errors import UserError
-from aipo_lab.evaluation.evaluation import MANIFEST, Evaluation, EvaluationConfig
 from aipo_lab.core.jsonl import read_json, write_json
-from aipo_lab.benchmarks.length_control import Estimate
-from aipo_lab.evaluation.scoring import ModelScores
 from aipo_lab.core.store import Artifact, Store
+from aipo_lab.evaluation.evaluation import MANIFEST, Evaluation, EvaluationConfig
+from aipo_lab.evaluation.scoring import ModelScores
 
 SCORES = "scores.json"
 

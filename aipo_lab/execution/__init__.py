@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from aipo_lab.execution.executor import Executor
     from aipo_lab.core.store import Store
+    from aipo_lab.execution.executor import Executor
 
 EXECUTOR_NAMES = ("inline",)
 

@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from aipo_lab.core.errors import StageFailed
+from aipo_lab.core.store import Store
 from aipo_lab.execution.executor import ProgressSink, StageProgress
 from aipo_lab.execution.worker import encode_node
 from aipo_lab.pipeline.recipe import ComputeConfig
 from aipo_lab.stages.definition import StageNode
-from aipo_lab.core.store import Store
 
 LOG_TAIL_LINES = 40
 # Threads that wait must soon sleep: spinning on, as they do by default, they take the cores from whatever else

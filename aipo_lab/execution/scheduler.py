@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from aipo_lab.core.errors import StageFailed
+from aipo_lab.core.store import Store
 from aipo_lab.execution.executor import Executor, StageProgress
 from aipo_lab.stages.definition import StageNode
-from aipo_lab.core.store import Store
 
 POLL_S = 0.25
 

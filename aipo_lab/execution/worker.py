@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from aipo_lab.core.errors import MissingDependency, StageFailed, UserError
-from aipo_lab.stages.definition import Runtime, StageNode, run_stage
 from aipo_lab.core.store import ArtifactRequest, Store
+from aipo_lab.stages.definition import Runtime, StageNode, run_stage
 
 PROGRESS_INTERVAL_S = 0.2
 

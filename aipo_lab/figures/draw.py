@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from aipo_lab.benchmarks.metrics import BENCHMARK_METRICS
+from aipo_lab.core.jsonl import read_json, write_json
 from aipo_lab.figures.iterations import draw_iterations, get_iterations_data
 from aipo_lab.figures.objectives import draw_objectives, get_objectives_data
 from aipo_lab.figures.pareto import draw_pareto, get_pareto_data
 from aipo_lab.figures.trajectories import benchmarks_in
-from aipo_lab.core.jsonl import read_json, write_json
 from aipo_lab.results.rows import ResultRow
 from aipo_lab.results.selection import SelectionRule
 

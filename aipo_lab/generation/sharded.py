@@ -8,10 +8,10 @@ from pathlib import Path
 from pydantic import Field
 
 from aipo_lab.core.config import StrictModel
-from aipo_lab.generation.engine import Completion, Engine, SamplingConfig
 from aipo_lab.core.jsonl import read_jsonl, write_jsonl
 from aipo_lab.core.progress import Progress
 from aipo_lab.core.seeds import derive_seed
+from aipo_lab.generation.engine import Completion, Engine, SamplingConfig
 
 
 class EngineConfig(StrictModel):

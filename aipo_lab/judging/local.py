@@ -11,13 +11,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from aipo_lab.models.chat import encode_prompt
+from aipo_lab.core.seeds import derive_seed
 from aipo_lab.judging.calls import JudgeReply, JudgeRequest, Unanswered
 from aipo_lab.judging.settings import JudgeSettings
 from aipo_lab.judging.store import CallStore
 from aipo_lab.judging.stored import Settle, StoredJudge
+from aipo_lab.models.chat import encode_prompt
 from aipo_lab.models.policy import POLICIES, Policy
-from aipo_lab.core.seeds import derive_seed
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from aipo_lab.core.store import make_writable_folder
 from aipo_lab.judging.calls import Judge
 from aipo_lab.judging.client import ApiJudge
 from aipo_lab.judging.local import LocalJudge
 from aipo_lab.judging.money import Budget, Purse
 from aipo_lab.judging.settings import JudgeSettings
 from aipo_lab.judging.store import CallStore
-from aipo_lab.core.store import make_writable_folder
 
 
 def open_judge(

@@ -5,9 +5,9 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 
+from aipo_lab.core.progress import Progress
 from aipo_lab.judging.calls import JudgeReply, JudgeRequest, Outcome
 from aipo_lab.judging.store import CallStore
-from aipo_lab.core.progress import Progress
 
 Settle = Callable[[str, Outcome], None]
 """Called with the hash of a call and its outcome, as soon as there is one."""

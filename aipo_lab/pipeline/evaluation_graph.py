@@ -9,10 +9,10 @@ from typing import Any
 
 from aipo_lab.benchmarks.config import BenchmarksConfig, OfficialBenchmarkSettings
 from aipo_lab.benchmarks.resources import BenchmarkResources
-from aipo_lab.generation.sharded import EngineConfig
 from aipo_lab.core.seeds import derive_seed
-from aipo_lab.stages.definition import JudgingRuntime, Runtime, StageNode, get_stage
 from aipo_lab.core.store import ArtifactRequest, Store
+from aipo_lab.generation.sharded import EngineConfig
+from aipo_lab.stages.definition import JudgingRuntime, Runtime, StageNode, get_stage
 
 SAMPLING_KEYS = ("temperature", "top_p", "top_k", "max_new_tokens")
 

@@ -11,10 +11,10 @@ from typing import Any
 
 from aipo_lab.benchmarks.resources import BenchmarkResources
 from aipo_lab.core.config import StrictModel
-from aipo_lab.pipeline.evaluation_graph import EvaluationGraph, JudgingPlace, make_node
-from aipo_lab.pipeline.base_model import BaseModel
-from aipo_lab.pipeline.recipe import Recipe
 from aipo_lab.core.seeds import derive_seed
+from aipo_lab.pipeline.base_model import BaseModel
+from aipo_lab.pipeline.evaluation_graph import EvaluationGraph, JudgingPlace, make_node
+from aipo_lab.pipeline.recipe import Recipe
 from aipo_lab.stages.definition import Runtime, StageNode
 from aipo_lab.stages.reference import ReferenceConfig
 

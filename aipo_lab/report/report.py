@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from aipo_lab.benchmarks.metrics import BENCHMARK_METRICS
-from aipo_lab.report.claims import check_claims
+from aipo_lab.core.jsonl import write_text_atomically
 from aipo_lab.figures.draw import figure_caption
 from aipo_lab.figures.palette import setting_label
-from aipo_lab.core.jsonl import write_text_atomically
+from aipo_lab.report.claims import check_claims
 from aipo_lab.report.samples import Sample, group_samples
 from aipo_lab.report.tables import (
     Table,

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from aipo_lab.benchmarks.metrics import BENCHMARK_METRICS, BenchmarkMetrics
-from aipo_lab.report.claims import Measure, Ordering
 from aipo_lab.figures.palette import objective_name, objective_styles, setting_label
+from aipo_lab.report.claims import Measure, Ordering
 from aipo_lab.results.rows import ResultRow
 from aipo_lab.results.selection import Selection, standard_error
 

@@ -14,13 +14,13 @@ from pydantic import Field
 from aipo_lab.benchmarks.answers import Turn, read_answers, write_turns
 from aipo_lab.benchmarks.catalogue import load_official
 from aipo_lab.benchmarks.official import Question
-from aipo_lab.models.chat import Message, encode_prompt
 from aipo_lab.core.config import StrictModel
+from aipo_lab.core.seeds import derive_seed
 from aipo_lab.generation.engine import Completion, SamplingConfig
 from aipo_lab.generation.sharded import EngineConfig, generate_in_shards
 from aipo_lab.generation.transformers_engine import TransformersEngine
+from aipo_lab.models.chat import Message, encode_prompt
 from aipo_lab.models.policy import Policy
-from aipo_lab.core.seeds import derive_seed
 from aipo_lab.stages.definition import StageContext, stage
 from aipo_lab.stages.sampling import input_policy
 

@@ -11,10 +11,10 @@ from typing import Any, Generic, TypeVar
 from pydantic import Field
 
 from aipo_lab.core.config import StrictModel
-from aipo_lab.judging.calls import Judge
-from aipo_lab.judging.settings import JudgeSettings
 from aipo_lab.core.progress import Progress
 from aipo_lab.core.store import Artifact, ArtifactRequest, Store, parts_folder
+from aipo_lab.judging.calls import Judge
+from aipo_lab.judging.settings import JudgeSettings
 from aipo_lab.training.config import ParallelSettings
 
 STAGE_NAMES = (

@@ -14,13 +14,13 @@ from pydantic import Field
 
 from aipo_lab.core.config import StrictModel
 from aipo_lab.core.errors import StageFailed
+from aipo_lab.core.jsonl import read_jsonl, write_jsonl
+from aipo_lab.core.seeds import derive_seed
 from aipo_lab.generation.engine import Completion, SamplingConfig
+from aipo_lab.generation.self_instruct import InstructionFilter, few_shot_prompt, split_instructions, stop_strings
 from aipo_lab.generation.sharded import EngineConfig
 from aipo_lab.generation.transformers_engine import TransformersEngine
-from aipo_lab.core.jsonl import read_jsonl, write_jsonl
 from aipo_lab.models.policy import Policy
-from aipo_lab.core.seeds import derive_seed
-from aipo_lab.generation.self_instruct import InstructionFilter, few_shot_prompt, split_instructions, stop_strings
 from aipo_lab.stages.definition import StageContext, stage
 from aipo_lab.stages.sampling import input_policy
 from aipo_lab.worlds import World, WorldConfig, get_world

@@ -14,9 +14,9 @@ from pydantic import Field
 
 from aipo_lab.benchmarks.embedded import EmbeddedJudgeConfig
 from aipo_lab.benchmarks.embedded import judge as judge_embedded
+from aipo_lab.benchmarks.length_control import Estimate
 from aipo_lab.core.errors import StageFailed
 from aipo_lab.core.jsonl import read_jsonl, write_json, write_jsonl
-from aipo_lab.benchmarks.length_control import Estimate
 from aipo_lab.stages.definition import StageContext, stage
 
 

@@ -14,10 +14,10 @@ from pydantic import Field
 
 from aipo_lab.benchmarks.answers import read_answers
 from aipo_lab.benchmarks.catalogue import OFFICIAL_BENCHMARKS, load_official
+from aipo_lab.benchmarks.length_control import Estimate
 from aipo_lab.benchmarks.official import Judged
 from aipo_lab.core.errors import StageFailed
 from aipo_lab.core.jsonl import write_jsonl
-from aipo_lab.benchmarks.length_control import Estimate
 from aipo_lab.stages.answer_official import OfficialQuestions
 from aipo_lab.stages.definition import StageContext, stage
 from aipo_lab.stages.judge import write_scores

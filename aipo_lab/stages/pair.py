@@ -13,10 +13,10 @@ from typing import Any
 
 from pydantic import Field
 
-from aipo_lab.models.chat import user_message
 from aipo_lab.core.config import StrictModel
 from aipo_lab.core.errors import StageFailed
 from aipo_lab.core.jsonl import read_jsonl, write_jsonl
+from aipo_lab.models.chat import user_message
 from aipo_lab.objectives import mean_win_rates
 from aipo_lab.stages.definition import StageContext, stage
 

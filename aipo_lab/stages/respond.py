@@ -10,12 +10,12 @@ from typing import Any
 
 from pydantic import Field
 
-from aipo_lab.models.chat import encode_prompt, user_message
 from aipo_lab.core.config import StrictModel
 from aipo_lab.core.errors import StageFailed
+from aipo_lab.core.jsonl import read_jsonl, write_jsonl
 from aipo_lab.generation.engine import Completion, SamplingConfig
 from aipo_lab.generation.sharded import EngineConfig
-from aipo_lab.core.jsonl import read_jsonl, write_jsonl
+from aipo_lab.models.chat import encode_prompt, user_message
 from aipo_lab.stages.definition import StageContext, stage
 from aipo_lab.stages.sampling import input_policy, sample
 

@@ -7,12 +7,12 @@ from typing import Any
 
 from aipo_lab.benchmarks.metrics import BENCHMARK_METRICS
 from aipo_lab.core.jsonl import iterate_jsonl, read_json
+from aipo_lab.core.store import Artifact, Store
 from aipo_lab.pipeline.graph import Iteration, TrialGraph
-from aipo_lab.sweeps.plan import SweepGraph
 from aipo_lab.report.samples import Sample
 from aipo_lab.results.rows import ResultRow
 from aipo_lab.stages.definition import StageNode
-from aipo_lab.core.store import Artifact, Store
+from aipo_lab.sweeps.plan import SweepGraph
 from aipo_lab.sweeps.sweep import Sweep, Trial
 from aipo_lab.tracking.tracker import CurvePoint, DatasetRef
 

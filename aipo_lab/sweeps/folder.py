@@ -17,10 +17,10 @@ from aipo_lab.benchmarks.resources import BenchmarkResources, judge_name
 from aipo_lab.core.config import parse_yaml
 from aipo_lab.core.errors import UserError
 from aipo_lab.core.jsonl import read_json, write_json, write_text_atomically
+from aipo_lab.core.store import make_writable_folder, package_versions
 from aipo_lab.judging.ledger import ledger_path
 from aipo_lab.pipeline.base_model import BaseModel
 from aipo_lab.pipeline.recipe import Recipe
-from aipo_lab.core.store import make_writable_folder, package_versions
 from aipo_lab.sweeps.sweep import Sweep, build_trials
 
 

@@ -11,13 +11,13 @@ from typing import Any
 
 from aipo_lab.benchmarks.catalogue import OFFICIAL_BENCHMARKS
 from aipo_lab.benchmarks.resources import BenchmarkResources, find_resources
-from aipo_lab.pipeline.evaluation_graph import JudgingPlace
+from aipo_lab.core.store import Store
 from aipo_lab.execution.inline import threads_per_stage, worker_count
 from aipo_lab.pipeline.base_model import BaseModel, find_base_model
+from aipo_lab.pipeline.evaluation_graph import JudgingPlace
 from aipo_lab.pipeline.graph import GraphBuilder, TrialGraph
 from aipo_lab.pipeline.recipe import ComputeConfig, Recipe
 from aipo_lab.stages.definition import STAGE_NAMES, Runtime, StageNode
-from aipo_lab.core.store import Store
 from aipo_lab.sweeps.sweep import Sweep
 from aipo_lab.training.config import ParallelSettings
 

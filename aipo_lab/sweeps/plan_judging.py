@@ -11,13 +11,13 @@ from typing import NoReturn
 from aipo_lab.benchmarks.catalogue import load_official
 from aipo_lab.benchmarks.config import BenchmarksConfig
 from aipo_lab.benchmarks.official import Answer, OfficialBenchmark
+from aipo_lab.core.progress import Progress
+from aipo_lab.core.store import Store
 from aipo_lab.judging.calls import JudgeRequest
 from aipo_lab.judging.ledger import SharedBudget, command_ledger
 from aipo_lab.judging.money import CHARACTERS_PER_TOKEN, CostEstimate, Price, estimate_cost, find_price, usd_text
 from aipo_lab.judging.settings import JudgeSettings
 from aipo_lab.sweeps.plan import SweepGraph
-from aipo_lab.core.progress import Progress
-from aipo_lab.core.store import Store
 
 
 def judging_costs(graph: SweepGraph, store: Store) -> dict[str, CostEstimate]:

@@ -10,6 +10,13 @@ from pathlib import Path
 from typing_extensions import override
 
 from aipo_lab.benchmarks.metrics import BENCHMARK_METRICS
+from aipo_lab.core.store import Store
+from aipo_lab.execution.executor import Executor, StageProgress
+from aipo_lab.execution.scheduler import GraphListener, GraphOutcome, Scheduler
+from aipo_lab.pipeline.evaluation_graph import JudgingPlace
+from aipo_lab.results.rows import ResultRow, write_results
+from aipo_lab.results.selection import Selection, parse_rule, select_per_objective
+from aipo_lab.stages.definition import StageNode
 from aipo_lab.sweeps.collect import (
     pipeline_counts,
     sweep_rows,
@@ -18,16 +25,9 @@ from aipo_lab.sweeps.collect import (
     trial_rows,
     trial_samples,
 )
-from aipo_lab.pipeline.evaluation_graph import JudgingPlace
-from aipo_lab.execution.executor import Executor, StageProgress
-from aipo_lab.execution.scheduler import GraphListener, GraphOutcome, Scheduler
-from aipo_lab.sweeps.plan import StagePlan, SweepGraph, build_graph, plan_stages
-from aipo_lab.results.rows import ResultRow, write_results
-from aipo_lab.results.selection import Selection, parse_rule, select_per_objective
-from aipo_lab.stages.definition import StageNode
-from aipo_lab.core.store import Store
-from aipo_lab.sweeps.sweep import Sweep, Trial
 from aipo_lab.sweeps.folder import SweepFolder, SweepSummary, sweep_id
+from aipo_lab.sweeps.plan import StagePlan, SweepGraph, build_graph, plan_stages
+from aipo_lab.sweeps.sweep import Sweep, Trial
 from aipo_lab.tracking.tracker import Tracker, TrialRecord
 
 

@@ -15,8 +15,8 @@ from pydantic import Field
 
 from aipo_lab.core.config import StrictModel
 from aipo_lab.core.jsonl import iterate_jsonl, write_jsonl
-from aipo_lab.models.policy import Policy
 from aipo_lab.core.progress import Progress
+from aipo_lab.models.policy import Policy
 from aipo_lab.training.adapters import add_adapters, merge_adapters
 from aipo_lab.training.checkpoint import TrainingCheckpoints
 from aipo_lab.training.config import ParallelSettings, TrainConfig

@@ -9,9 +9,9 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from aipo_lab.core.errors import StageFailed
+from aipo_lab.core.progress import Progress
 from aipo_lab.models.policy import Policy
 from aipo_lab.objectives import Objective
-from aipo_lab.core.progress import Progress
 from aipo_lab.training.batches import collate
 from aipo_lab.training.checkpoint import TrainingCheckpoints
 from aipo_lab.training.config import TrainSettings

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from aipo_lab.models.chat import encode_prompt, encode_response
 from aipo_lab.core.errors import StageFailed
 from aipo_lab.core.jsonl import read_jsonl
+from aipo_lab.models.chat import encode_prompt, encode_response
 
 
 @dataclass(frozen=True)

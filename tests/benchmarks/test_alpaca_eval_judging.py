@@ -34,10 +34,10 @@ from aipo_lab.benchmarks.alpaca_eval.package import package_module
 from aipo_lab.benchmarks.official import Answer
 from aipo_lab.core.errors import UserError
 from aipo_lab.core.jsonl import read_json, write_json
+from aipo_lab.core.progress import Progress
 from aipo_lab.judging.calls import Judge, JudgeReply, JudgeRequest, Outcome, Unanswered
 from aipo_lab.judging.opening import open_judge
 from aipo_lab.judging.settings import JudgeSettings
-from aipo_lab.core.progress import Progress
 
 TEMPLATE_SHA256 = "784227e6dc2832fc"
 """Of the official prompt template, first 16 digits; reference/compatibility.md §0."""

@@ -26,10 +26,10 @@ from aipo_lab.benchmarks.mt_bench.questions import CATEGORIES, category_of
 from aipo_lab.benchmarks.official import Answer, Judged, OfficialBenchmark, Question
 from aipo_lab.core.errors import UserError
 from aipo_lab.core.jsonl import read_jsonl, write_jsonl
+from aipo_lab.core.progress import Progress
 from aipo_lab.judging.calls import Judge, JudgeReply, JudgeRequest, Outcome, Unanswered
 from aipo_lab.judging.opening import open_judge
 from aipo_lab.judging.settings import JudgeSettings
-from aipo_lab.core.progress import Progress
 
 FETCH = "aipo-lab assets fetch mt-bench"
 

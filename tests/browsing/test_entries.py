@@ -11,11 +11,11 @@ import yaml
 from aipo_lab.browsing.entries import Entry, sweep_entries
 from aipo_lab.core.errors import UserError
 from aipo_lab.core.jsonl import write_jsonl
-from aipo_lab.stages.definition import StageNode
 from aipo_lab.core.store import Store
+from aipo_lab.stages.definition import StageNode
+from aipo_lab.sweeps.folder import SweepFolder
 from aipo_lab.sweeps.study import Study
 from aipo_lab.sweeps.sweep import load_sweep
-from aipo_lab.sweeps.folder import SweepFolder
 from aipo_lab.tracking.tracker import Tracker
 
 

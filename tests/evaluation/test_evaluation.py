@@ -20,8 +20,8 @@ from official_assets import KEY
 from aipo_lab.browsing.answers import read_questions
 from aipo_lab.browsing.entries import evaluation_entries, with_baselines
 from aipo_lab.core.errors import UserError
-from aipo_lab.evaluation.evaluation import answer_files, evaluation_config
 from aipo_lab.core.jsonl import read_json, read_jsonl
+from aipo_lab.evaluation.evaluation import answer_files, evaluation_config
 from aipo_lab.evaluation.scoring import alpaca_eval, arena_hard, mt_bench
 
 AIPO_LAB = str(Path(sys.executable).with_name("aipo-lab"))

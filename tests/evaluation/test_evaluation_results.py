@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from aipo_lab.core.errors import UserError
+from aipo_lab.core.jsonl import read_json, write_json
+from aipo_lab.core.store import ArtifactRequest, Store
 from aipo_lab.evaluation.evaluation import Evaluation, evaluation_config
 from aipo_lab.evaluation.results import choose_output_folder, find_finished, merge, model_name, write_evaluation
-from aipo_lab.core.jsonl import read_json, write_json
 from aipo_lab.stages.definition import Runtime, StageNode
-from aipo_lab.core.store import ArtifactRequest, Store
 
 Evaluate = Callable[..., Evaluation]
 

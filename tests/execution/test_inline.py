@@ -16,13 +16,13 @@ import pytest
 import yaml
 
 from aipo_lab.core.errors import StageFailed
+from aipo_lab.core.store import Artifact, ArtifactRequest, Store
 from aipo_lab.execution.executor import StageProgress
 from aipo_lab.execution.inline import InlineExecutor
 from aipo_lab.execution.scheduler import GraphOutcome, Scheduler
 from aipo_lab.execution.worker import decode_node, encode_node
-from aipo_lab.sweeps.plan import SweepGraph, build_graph
 from aipo_lab.stages.definition import Runtime, StageNode
-from aipo_lab.core.store import Artifact, ArtifactRequest, Store
+from aipo_lab.sweeps.plan import SweepGraph, build_graph
 from aipo_lab.sweeps.sweep import load_sweep
 
 TINY = {

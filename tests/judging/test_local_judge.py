@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 import torch
 
-from aipo_lab.models.chat import encode_prompt
 from aipo_lab.generation.engine import SamplingConfig
 from aipo_lab.generation.transformers_engine import TransformersEngine
 from aipo_lab.judging.calls import Judge, JudgeReply, JudgeRequest, Message, Unanswered
 from aipo_lab.judging.opening import open_judge
 from aipo_lab.judging.settings import JudgeSettings
+from aipo_lab.models.chat import encode_prompt
 from aipo_lab.models.policy import Policy
 
 from .conftest import request, silent

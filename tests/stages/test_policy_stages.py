@@ -12,9 +12,9 @@ import torch
 
 from aipo_lab.core.errors import StageFailed
 from aipo_lab.core.jsonl import read_jsonl
+from aipo_lab.core.store import ArtifactRequest, Store
 from aipo_lab.models.policy import POLICIES, load_policy
 from aipo_lab.stages.definition import StageNode, get_stage, run_stage
-from aipo_lab.core.store import ArtifactRequest, Store
 from aipo_lab.worlds import get_world
 
 RunStage = Callable[..., tuple[list[dict[str, Any]], dict[str, Any]]]

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from aipo_lab.core.errors import UserError
-from aipo_lab.sweeps.sweep import single_run
 from aipo_lab.sweeps.folder import SweepFolder, SweepSummary, choose_folder, sweep_id
+from aipo_lab.sweeps.sweep import single_run
 
 ONE = single_run("micro")
 OTHER = single_run("micro", [("seed", 1)])

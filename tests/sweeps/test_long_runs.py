@@ -15,9 +15,9 @@ from pathlib import Path
 
 import pytest
 
-from aipo_lab.sweeps.plan import build_graph, plan_stages
-from aipo_lab.results.rows import ResultRow, read_results
 from aipo_lab.core.store import Store
+from aipo_lab.results.rows import ResultRow, read_results
+from aipo_lab.sweeps.plan import build_graph, plan_stages
 from aipo_lab.sweeps.sweep import load_sweep
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(7200)]

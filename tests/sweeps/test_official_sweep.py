@@ -19,8 +19,8 @@ from test_evaluation import AIPO_LAB, logprobs, reply
 
 from aipo_lab.browsing.entries import sweep_entries
 from aipo_lab.core.jsonl import read_json
-from aipo_lab.sweeps.plan import build_graph
 from aipo_lab.pipeline.recipe import build_recipe, profile_values
+from aipo_lab.sweeps.plan import build_graph
 from aipo_lab.sweeps.sweep import load_sweep
 
 BENCHMARKS = {

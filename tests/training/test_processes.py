@@ -17,9 +17,9 @@ from training_jobs import assert_same_training, curve, make_job, pair_rows, refe
 
 from aipo_lab.core.errors import StageFailed
 from aipo_lab.core.jsonl import read_jsonl
+from aipo_lab.core.store import ArtifactRequest, Store
 from aipo_lab.models.policy import load_policy
 from aipo_lab.stages.definition import Runtime, StageNode, get_stage, run_stage
-from aipo_lab.core.store import ArtifactRequest, Store
 from aipo_lab.training.adapters import LoraSettings
 from aipo_lab.training.config import ParallelSettings
 from aipo_lab.training.job import TrainingJob

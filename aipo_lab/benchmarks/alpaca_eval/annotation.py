@@ -9,8 +9,8 @@ from typing import Any
 
 from aipo_lab.benchmarks.alpaca_eval.package import contained, package_module
 from aipo_lab.benchmarks.official import file_name
-from aipo_lab.judging.calls import Judge, JudgeReply, JudgeRequest, Message, Outcome
 from aipo_lab.core.progress import Progress
+from aipo_lab.judging.calls import Judge, JudgeReply, JudgeRequest, Message, Outcome
 
 ANNOTATOR = "weighted_alpaca_eval_gpt4_turbo"
 OFFICIAL_JUDGE = "gpt-4-1106-preview"

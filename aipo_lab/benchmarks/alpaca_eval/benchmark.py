@@ -19,8 +19,8 @@ from aipo_lab.benchmarks.alpaca_eval.results import AlpacaEvalJudged
 from aipo_lab.benchmarks.official import Answer, Judged, JudgedQuestion, Question, Verdict, official_file
 from aipo_lab.core.errors import UserError
 from aipo_lab.core.jsonl import read_json
-from aipo_lab.judging.calls import Judge
 from aipo_lab.core.progress import Progress
+from aipo_lab.judging.calls import Judge
 
 SUBSET_SEED = 123
 """The package's own for `max_instances`."""

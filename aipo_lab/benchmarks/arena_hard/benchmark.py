@@ -27,8 +27,8 @@ from aipo_lab.benchmarks.arena_hard.verdicts import V01, judged_game
 from aipo_lab.benchmarks.official import Answer, Judged, JudgedQuestion, Question, Verdict, file_name, official_file
 from aipo_lab.core.errors import UserError
 from aipo_lab.core.hashing import sha256_of
-from aipo_lab.judging.calls import Judge, JudgeRequest
 from aipo_lab.core.progress import Progress
+from aipo_lab.judging.calls import Judge, JudgeRequest
 
 _GOLDEN_RATIO = (1 + math.sqrt(5)) / 2
 

@@ -7,8 +7,8 @@ from dataclasses import replace
 
 from aipo_lab.benchmarks.arena_hard.prompts import second_attempt
 from aipo_lab.benchmarks.arena_hard.verdicts import V01, Game, distinct_labels, judged_game
-from aipo_lab.judging.calls import Judge, JudgeReply, JudgeRequest, Outcome
 from aipo_lab.core.progress import Progress
+from aipo_lab.judging.calls import Judge, JudgeReply, JudgeRequest, Outcome
 
 
 def play(requests: Sequence[JudgeRequest], judge: Judge, progress: Progress) -> list[Game]:

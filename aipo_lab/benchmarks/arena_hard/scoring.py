@@ -13,8 +13,8 @@ from aipo_lab.benchmarks.arena_hard.scores import Tally, scores, tally
 from aipo_lab.benchmarks.arena_hard.shapes import BASELINE_V01, Judgment
 from aipo_lab.benchmarks.arena_hard.tokens import token_lengths
 from aipo_lab.benchmarks.arena_hard.verdicts import Rules
-from aipo_lab.core.errors import UserError
 from aipo_lab.benchmarks.length_control import Estimate
+from aipo_lab.core.errors import UserError
 
 
 @dataclass(frozen=True)

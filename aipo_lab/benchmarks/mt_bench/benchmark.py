@@ -20,8 +20,8 @@ from aipo_lab.benchmarks.official import Answer, Judged, JudgedQuestion, Questio
 from aipo_lab.core.errors import UserError
 from aipo_lab.core.hashing import sha256_of
 from aipo_lab.core.jsonl import write_jsonl
-from aipo_lab.judging.calls import Judge, JudgeReply, Outcome
 from aipo_lab.core.progress import Progress
+from aipo_lab.judging.calls import Judge, JudgeReply, Outcome
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field
 
+from aipo_lab.benchmarks.length_control import Estimate
 from aipo_lab.benchmarks.mt_bench.answers import NO_TIME
 from aipo_lab.benchmarks.mt_bench.files import OfficialRow, read_rows
 from aipo_lab.benchmarks.mt_bench.prompts import GradingCall
@@ -17,7 +18,6 @@ from aipo_lab.benchmarks.mt_bench.rating import LARGEST_RATING, NO_RATING, Unrat
 from aipo_lab.benchmarks.mt_bench.scores import mt_bench_scores
 from aipo_lab.core.config import suggest
 from aipo_lab.core.errors import UserError
-from aipo_lab.benchmarks.length_control import Estimate
 
 FAILED_CALL = "$ERROR$"
 """The text FastChat records as the judgment when the judge could not be reached."""

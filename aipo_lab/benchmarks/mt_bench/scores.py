@@ -7,8 +7,8 @@ from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 
-from aipo_lab.benchmarks.mt_bench.questions import CATEGORIES, TURNS, category_of
 from aipo_lab.benchmarks.length_control import Estimate
+from aipo_lab.benchmarks.mt_bench.questions import CATEGORIES, TURNS, category_of
 
 Ratings = Mapping[tuple[int, int], float]
 """Ratings by (question id, turn)."""

@@ -1,0 +1,125 @@
+"""What `aipo-lab sweep` and `aipo-lab run` show: progress, the final table, and where everything is."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.markup import escape
+
+from aipo_lab.console.display import SweepDisplay
+from aipo_lab.console.result_table import result_table
+from aipo_lab.console.running import RunOutcome, raise_interrupt, say_spent, say_stopped
+from aipo_lab.console.time_left import TimeEstimate, format_duration
+from aipo_lab.core.store import Store
+from aipo_lab.execution import make_executor
+from aipo_lab.execution.executor import Executor
+from aipo_lab.judging.ledger import SharedBudget
+from aipo_lab.pipeline.evaluation_graph import check_judges
+from aipo_lab.results.rows import ResultRow
+from aipo_lab.sweeps.folder import SweepFolder
+from aipo_lab.sweeps.plan import StagePlan, sweep_workers
+from aipo_lab.sweeps.plan_judging import limit_warning, open_budget
+from aipo_lab.sweeps.study import Study
+from aipo_lab.sweeps.sweep import Sweep
+from aipo_lab.tracking.tracker import BackgroundTracker, SafeTracker, Tracker
+
+
+def run_sweep(
+    sweep: Sweep, folder: SweepFolder, store_root: Path, executor: str, program: str, max_cost_usd: float | None = None
+) -> RunOutcome:
+    """Run a sweep with live progress; prints the final table and where everything is.
+
+    `program` is how to call this program, for the commands that are printed. `max_cost_usd` limits what judges may
+    cost in this session, over the recipe's `benchmarks.judge.max_cost_usd`.
+    """
+    from filelock import FileLock, Timeout
+
+    from aipo_lab.tracking.mlflow import MLflowTracker
+
+    console = Console()
+    store = Store(store_root)
+    safe = SafeTracker(MLflowTracker(folder.path))
+    study = Study.open(sweep, store, folder, Tracker())
+    lock = FileLock(folder.lock)
+    try:
+        lock.acquire(timeout=0)
+        study.tracker = BackgroundTracker(safe)
+    except Timeout:
+        console.print("another process runs this sweep too: stages are shared, and the other one logs to MLflow")
+    plans, workers = study.plan(), sweep_workers(sweep)
+    _announce(console, study, plans)
+    try:
+        with open_budget(study.graph, folder.judge_costs, max_cost_usd) as budget:
+            rows = _run_stages(console, study, plans, budget, lambda: make_executor(executor, store, workers))
+    except KeyboardInterrupt:
+        study.tracker.finish([], "stopped")
+        say_stopped(console, program)
+        return RunOutcome(study.failures, interrupted=True)
+    report = study.draw_report(rows)
+    made = [path for path in (folder.figures, report, folder.results) if path.exists()]  # no results, no figures
+    study.tracker.finish(made, "failed" if study.failures else "complete")
+    _conclude(console, study, rows, program)
+    for warning in safe.warnings:
+        console.print(f"[yellow]warning:[/yellow] {warning}", soft_wrap=True)
+    return RunOutcome(study.failures)
+
+
+def _run_stages(
+    console: Console,
+    study: Study,
+    plans: Sequence[StagePlan],
+    budget: SharedBudget | None,
+    executor: Callable[[], Executor],
+) -> list[ResultRow]:
+    """Run what is missing with live progress; KeyboardInterrupt passes through, SIGTERM becomes one."""
+    graph, store = study.graph, study.store
+    check_judges(graph.nodes.values(), store)
+    if budget is not None and (warning := limit_warning(graph, store, budget)):
+        console.print(warning, highlight=False, soft_wrap=True)
+    display = SweepDisplay(console, graph, plans, TimeEstimate(graph, store, sweep_workers(study.sweep)), budget)
+    previous = signal.signal(signal.SIGTERM, raise_interrupt)
+    try:
+        with display:
+            return study.run(executor, display)
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+        if budget is not None:
+            say_spent(console, budget)
+
+
+def _announce(console: Console, study: Study, plans: Sequence[StagePlan]) -> None:
+    needed, stored = sum(p.distinct for p in plans), sum(p.stored for p in plans)
+    console.print(
+        f"[bold]{study.sweep.name}[/bold]: {len(study.sweep.trials)} trials of profile {study.sweep.profile}, "
+        f"{sum(p.unshared for p in plans)} stage runs of which sharing leaves {needed}; {stored} already stored",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+def _conclude(console: Console, study: Study, rows: list[ResultRow], program: str) -> None:
+    """The final table, failures, and where everything is."""
+    for benchmark, chosen in study.selections(rows).items():
+        best = [selection.best for selection in chosen.values()]
+        single = len(study.sweep.trials) == 1
+        title = f"Results ({benchmark})" if single else f"Best trial of each objective ({benchmark})"
+        console.print(result_table(title, benchmark, [r for r in rows if r.state == "complete"] if single else best))
+    n_failed = len(study.failures)
+    console.print(
+        f"{len(study.sweep.trials) - n_failed} of {len(study.sweep.trials)} trials complete"
+        + (f", [red]{n_failed} failed[/red]" if n_failed else "")
+        + f"; computing took {format_duration(study.summary.duration_s)}",
+        highlight=False,
+    )
+    for trial, reason in study.failures.items():
+        console.print(f"[red]failed[/red] {trial}: {escape(reason)}", highlight=False, soft_wrap=True)
+    folder = study.folder
+    for name, value in (
+        ("results", folder.results),
+        ("report", folder.report),
+        ("MLflow UI", f"{program} ui {folder.path}"),
+    ):
+        console.print(f"{name + ':':10} {value}", highlight=False, soft_wrap=True)
