@@ -5,22 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from pydantic import Field
-
-from aipo_lab.core.config import StrictModel
 from aipo_lab.core.jsonl import read_jsonl, write_jsonl
 from aipo_lab.core.progress import Progress
 from aipo_lab.core.seeds import derive_seed
 from aipo_lab.generation.engine import Completion, Engine, SamplingConfig
-
-
-class EngineConfig(StrictModel):
-    """Which engine generates, and in what portions."""
-
-    name: str = Field("transformers", pattern="^transformers$", description="engine: transformers")
-    batch_size: int = Field(512, ge=1, description="completions decoded at once")
-    shard_prompts: int = Field(256, ge=1, description="prompts per part committed to disk")
-    dtype: str = Field("float32", pattern="^(float32|bfloat16|float16)$", description="weights in generation")
 
 
 def generate_in_shards(

@@ -8,15 +8,25 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
-from aipo_lab.generation.engine import Completion, SamplingConfig
-from aipo_lab.models.policy import Policy
+from pydantic import Field
+
+from aipo_lab.generation.engine import ENGINES, Completion, EngineDefinition, EngineSettings, SamplingConfig
+from aipo_lab.models.policy import POLICIES, Policy
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 SEGMENT_TOKENS = 16
+
+
+class TransformersEngineSettings(EngineSettings):
+    """Sampling in the stage's own process."""
+
+    name: Literal["transformers"] = Field("transformers", description="engine: transformers")
+    batch_size: int = Field(512, ge=1, description="completions decoded at once")
 
 
 @dataclass
@@ -138,3 +148,10 @@ def _keep(kept: list[int], output: Any, mask: Tensor) -> tuple[Tensor, Tensor, A
         cache.batch_select_indices(index)
     new = mask.new_ones(len(kept), sequences.shape[1] - mask.shape[1])
     return sequences, torch.cat([mask[index], new], dim=1), cache
+
+
+def _open(settings: TransformersEngineSettings, folder: Path, device: str) -> TransformersEngine:
+    return TransformersEngine(POLICIES.get(folder, device, settings.dtype), settings.batch_size)
+
+
+ENGINES.add("transformers", EngineDefinition(settings=TransformersEngineSettings, open=_open))

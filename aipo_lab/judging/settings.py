@@ -77,7 +77,7 @@ class JudgeSettings(StrictModel):
 
     def local_folder(self) -> Path:
         """The model folder of a local judge; raises `UserError` if there is none."""
-        from aipo_lab.assets import find, list_assets
+        from aipo_lab.assets.library import find, list_assets
 
         if self.model in [asset.name for asset in list_assets()]:
             return find(self.model)

@@ -36,7 +36,7 @@ def find_base_model(source: str) -> BaseModel:
 
     Raises `UserError` if there is no such model, if it is not a model folder, or if it must be fetched.
     """
-    from aipo_lab.assets import find, list_assets
+    from aipo_lab.assets.library import find, list_assets
 
     if source == "micro":
         return BaseModel()

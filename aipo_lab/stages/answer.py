@@ -12,13 +12,12 @@ from pydantic import Field
 
 from aipo_lab.core.config import StrictModel
 from aipo_lab.core.jsonl import write_jsonl
-from aipo_lab.generation.engine import SamplingConfig
-from aipo_lab.generation.sharded import EngineConfig
+from aipo_lab.generation.engine import EngineChoice, SamplingConfig
 from aipo_lab.models.chat import encode_prompt, user_message
 from aipo_lab.stages.definition import StageContext, stage
 from aipo_lab.stages.respond import response_row
 from aipo_lab.stages.sampling import input_policy, sample
-from aipo_lab.worlds import WorldConfig, get_world
+from aipo_lab.worlds.world import WorldConfig, get_world
 
 
 class AnswerConfig(StrictModel):
@@ -29,7 +28,7 @@ class AnswerConfig(StrictModel):
     n_prompts: int = Field(ge=1, description="prompts answered")
     sampling: SamplingConfig = Field(description="how answers are sampled")
     seed: int = Field(description="seed of sampling, the same at every iteration")
-    engine: EngineConfig = Field(description="generation engine")
+    engine: EngineChoice = Field(description="generation engine")
 
 
 @stage("answer", version=1, config=AnswerConfig)
@@ -38,7 +37,7 @@ def answer(context: StageContext[AnswerConfig]) -> Mapping[str, Any]:
     config = context.config
     policy = input_policy(context)
     prompts = get_world(config.world.name, config.world.seed).benchmark_prompts(config.n_prompts)
-    made = sample(context, policy, [encode_prompt(policy.tokenizer, user_message(prompt)) for prompt in prompts], 1)
+    made = sample(context, [encode_prompt(policy.tokenizer, user_message(prompt)) for prompt in prompts], 1)
     write_jsonl(
         context.folder / "answers.jsonl",
         (

@@ -16,13 +16,12 @@ from aipo_lab.benchmarks.catalogue import load_official
 from aipo_lab.benchmarks.official import Question
 from aipo_lab.core.config import StrictModel
 from aipo_lab.core.seeds import derive_seed
-from aipo_lab.generation.engine import Completion, SamplingConfig
-from aipo_lab.generation.sharded import EngineConfig, generate_in_shards
-from aipo_lab.generation.transformers_engine import TransformersEngine
+from aipo_lab.generation.engine import Completion, EngineChoice, SamplingConfig
+from aipo_lab.generation.sharded import generate_in_shards
 from aipo_lab.models.chat import Message, encode_prompt
 from aipo_lab.models.policy import Policy
 from aipo_lab.stages.definition import StageContext, stage
-from aipo_lab.stages.sampling import input_policy
+from aipo_lab.stages.sampling import input_engine, input_policy
 
 CAP_STEP_TOKENS = 64
 """Caps below the wanted one are rounded down to multiples of this, so that prompts of similar length share a batch."""
@@ -45,7 +44,7 @@ class AnswerOfficialConfig(OfficialQuestions):
     top_k: int = Field(description="number of likeliest tokens sampled from (0 = all)")
     max_new_tokens: int = Field(description="cap on a turn's length in tokens")
     seed: int = Field(description="seed of sampling, the same at every iteration")
-    engine: EngineConfig = Field(description="generation engine")
+    engine: EngineChoice = Field(description="generation engine")
 
 
 @stage("answer_official", version=1, config=AnswerOfficialConfig)
@@ -138,7 +137,7 @@ class _Conversations:
             self.context.progress(before + done, self.n_turns, "turns")
 
         return generate_in_shards(
-            TransformersEngine(self.policy, config.engine.batch_size),
+            input_engine(self.context),
             list(prompts.values()),
             1,
             SamplingConfig(temperature=temperature, top_p=config.top_p, top_k=config.top_k, max_new_tokens=cap),

@@ -16,14 +16,14 @@ from aipo_lab.core.config import StrictModel
 from aipo_lab.core.errors import StageFailed
 from aipo_lab.core.jsonl import read_jsonl, write_jsonl
 from aipo_lab.core.seeds import derive_seed
-from aipo_lab.generation.engine import Completion, SamplingConfig
+from aipo_lab.generation.engine import Completion, EngineChoice, SamplingConfig
 from aipo_lab.generation.self_instruct import InstructionFilter, few_shot_prompt, split_instructions, stop_strings
-from aipo_lab.generation.sharded import EngineConfig
-from aipo_lab.generation.transformers_engine import TransformersEngine
 from aipo_lab.models.policy import Policy
+from aipo_lab.prompts.source import PROMPTS, PromptChoice
+from aipo_lab.prompts.world import WorldPromptSettings
 from aipo_lab.stages.definition import StageContext, stage
-from aipo_lab.stages.sampling import input_policy
-from aipo_lab.worlds import World, WorldConfig, get_world
+from aipo_lab.stages.sampling import input_engine, input_policy
+from aipo_lab.worlds.world import World, WorldConfig, get_world
 
 
 class InstructSettings(StrictModel):
@@ -49,7 +49,8 @@ class InstructConfig(InstructSettings):
 
     seed: int = Field(description="seed of the examples drawn and of sampling")
     world: WorldConfig = Field(description="world whose pool is drawn from and whose grammar filters")
-    engine: EngineConfig = Field(description="generation engine")
+    engine: EngineChoice = Field(description="generation engine")
+    prompts: PromptChoice = Field(default_factory=WorldPromptSettings, description="where the pool comes from")
 
 
 @stage("instruct", version=1, config=InstructConfig)
@@ -57,11 +58,12 @@ def instruct(context: StageContext[InstructConfig]) -> Mapping[str, Any]:
     """Write `prompts.jsonl`; the summary counts what was generated, kept and dropped, by reason."""
     config = context.config
     world = get_world(config.world.name, config.world.seed)
+    pool = list(PROMPTS.get(config.prompts.source).open(config.prompts, world).pool())
     if config.source == "pool":
-        prompts = random.Random(config.seed).sample(world.pool(), min(config.n_prompts, len(world.pool())))
+        prompts = random.Random(config.seed).sample(pool, min(config.n_prompts, len(pool)))
         counts: Counter[str] = Counter(kept=len(prompts))
     else:
-        prompts, counts = _self_instruct(context, world)
+        prompts, counts = _self_instruct(context, world, pool)
     if not prompts:
         raise StageFailed(f"no instruction was left of {counts.total()} generated: {_reasons(counts)}")
     write_jsonl(
@@ -75,8 +77,10 @@ def _reasons(counts: Counter[str]) -> str:
     return ", ".join(f"{reason} {count}" for reason, count in counts.most_common()) or "none generated"
 
 
-def _self_instruct(context: StageContext[InstructConfig], world: World) -> tuple[list[str], Counter[str]]:
-    config, pool = context.config, world.pool()
+def _self_instruct(
+    context: StageContext[InstructConfig], world: World, pool: list[str]
+) -> tuple[list[str], Counter[str]]:
+    config = context.config
     policy = input_policy(context)
     keeper = InstructionFilter(
         lambda text: len(policy.tokenizer(text, add_special_tokens=False)["input_ids"]),
@@ -110,8 +114,7 @@ def _round_of_completions(
     if not part.is_file():
         draw = random.Random(derive_seed(config.seed, "examples", number))
         texts = [few_shot_prompt(draw.sample(pool, min(config.n_examples, len(pool)))) for _ in range(n)]
-        engine = TransformersEngine(policy, config.engine.batch_size)
-        completions = engine.generate(
+        completions = input_engine(context).generate(
             policy.tokenizer(texts)["input_ids"],
             1,
             config.sampling,

@@ -13,8 +13,7 @@ from pydantic import Field
 from aipo_lab.core.config import StrictModel
 from aipo_lab.core.errors import StageFailed
 from aipo_lab.core.jsonl import read_jsonl, write_jsonl
-from aipo_lab.generation.engine import Completion, SamplingConfig
-from aipo_lab.generation.sharded import EngineConfig
+from aipo_lab.generation.engine import Completion, EngineChoice, SamplingConfig
 from aipo_lab.models.chat import encode_prompt, user_message
 from aipo_lab.stages.definition import StageContext, stage
 from aipo_lab.stages.sampling import input_policy, sample
@@ -37,7 +36,7 @@ class RespondConfig(RespondSettings):
     """All that determines the candidates besides the policy and the prompts."""
 
     seed: int = Field(description="seed of sampling")
-    engine: EngineConfig = Field(description="generation engine")
+    engine: EngineChoice = Field(description="generation engine")
 
 
 @stage("respond", version=1, config=RespondConfig)
@@ -50,7 +49,7 @@ def respond(context: StageContext[RespondConfig]) -> Mapping[str, Any]:
     kept = [i for i, tokens in enumerate(encoded) if len(tokens) <= config.max_prompt_tokens]
     if not kept:
         raise StageFailed(f"all {len(rows)} prompts are longer than max_prompt_tokens = {config.max_prompt_tokens}")
-    candidates = sample(context, policy, [encoded[i] for i in kept], config.n_candidates)
+    candidates = sample(context, [encoded[i] for i in kept], config.n_candidates)
     write_jsonl(
         context.folder / "responses.jsonl",
         (

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from aipo_lab.generation.engine import Completion
+from aipo_lab.generation.engine import Completion, Engine, open_engine
 from aipo_lab.generation.sharded import generate_in_shards
-from aipo_lab.generation.transformers_engine import TransformersEngine
 from aipo_lab.models.policy import POLICIES, Policy
 from aipo_lab.stages.definition import StageContext
 
@@ -18,13 +17,16 @@ def input_policy(context: StageContext[Any]) -> Policy:
     return POLICIES.get(folder, context.runtime.device, context.config.engine.dtype)
 
 
-def sample(
-    context: StageContext[Any], policy: Policy, prompts: Sequence[Sequence[int]], n: int
-) -> list[list[Completion]]:
+def input_engine(context: StageContext[Any]) -> Engine:
+    """The engine of the stage's settings on its `policy` input."""
+    return open_engine(context.config.engine, context.inputs["policy"].file("model"), context.runtime.device)
+
+
+def sample(context: StageContext[Any], prompts: Sequence[Sequence[int]], n: int) -> list[list[Completion]]:
     """`n` completions of each prompt (token ids) by the stage's `engine`, `sampling` and `seed` settings."""
     config = context.config
     return generate_in_shards(
-        TransformersEngine(policy, config.engine.batch_size),
+        input_engine(context),
         prompts,
         n,
         config.sampling,
