@@ -16,10 +16,11 @@ test: $(INSTALLED)  ## create .venv, install, run the tests
 slow: $(INSTALLED)  ## the long runs that `make test` leaves out
 	$(BIN)/python -m pytest -m slow
 
-check: $(INSTALLED)  ## lint, formatting, types
+check: $(INSTALLED)  ## lint, formatting, types, layers
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 format: $(INSTALLED)
 	$(BIN)/ruff check --fix .

@@ -9,6 +9,7 @@ from pydantic import ValidationError
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from aipo_lab.core.config import StrictModel, problem_text
+from aipo_lab.core.errors import UserError
 from aipo_lab.core.registry import Registry
 
 Settings = TypeVar("Settings", bound=StrictModel)
@@ -26,7 +27,10 @@ def chosen_settings(registry: Registry[Any], key: str, default: str) -> Callable
         if not isinstance(section, Mapping):
             raise ValueError(f"must be a section with the key {key!r}, one of {', '.join(registry.names())}")
         name = section.get(key, default)
-        settings: type[StrictModel] = registry.get(str(name)).settings
+        try:
+            settings: type[StrictModel] = registry.get(str(name)).settings
+        except UserError as error:
+            raise ValidationError.from_exception_data(registry.kind, [problem(str(error), key, given=name)]) from None
         return checked(settings, section)
 
     return choose

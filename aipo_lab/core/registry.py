@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -143,7 +144,6 @@ class Registry(Generic[D]):
             yield
         finally:
             self._definitions, self._plugins = definitions, plugins
-            _entry_points.cache_clear()
 
     def _load_home(self) -> None:
         """Import this package's own modules of the kind; heavy packages are imported where they use them."""
@@ -182,9 +182,14 @@ REGISTRIES: dict[str, Registry[Any]] = {}
 """The registries that were imported so far, by entry point group."""
 
 
-@lru_cache
 def _entry_points(group: str) -> Mapping[str, list[EntryPoint]]:
-    """The entry points of a group by name; read once, since finding them reads every installed package's metadata."""
+    """The entry points of a group by name."""
+    return _find_entry_points(group, tuple(sys.path))
+
+
+@lru_cache
+def _find_entry_points(group: str, path: tuple[str, ...]) -> Mapping[str, list[EntryPoint]]:  # noqa: ARG001
+    """Read once for a search path, since finding them reads every installed package's metadata."""
     found: dict[str, list[EntryPoint]] = {}
     for point in entry_points(group=group):
         found.setdefault(point.name, []).append(point)
