@@ -11,7 +11,7 @@ sweep: $(INSTALLED)  ## create .venv, install, run the main job
 	$(BIN)/aipo-lab sweep $(SWEEP)
 
 test: $(INSTALLED)  ## create .venv, install, run the tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist loadscope
 
 slow: $(INSTALLED)  ## the long runs that `make test` leaves out
 	$(BIN)/python -m pytest -m slow
