@@ -34,7 +34,7 @@ TWO = {"processes": 2}
 def test_every_pair_goes_to_one_process_and_shares_are_balanced(lengths: list[int], count: int) -> None:
     pairs = [EncodedPair(str(i), [1], [1] * n, [1]) for i, n in enumerate(lengths)]
     indices = list(range(len(pairs)))[::-1]
-    shares = [Processes(rank, count).share(indices, pairs) for rank in range(count)]
+    shares = [Processes(rank, count).share(indices, lambda index: pairs[index].n_tokens) for rank in range(count)]
     assert sorted(index for share in shares for index in share) == sorted(indices)
     assert max(map(len, shares)) - min(map(len, shares)) <= 1
     tokens = [sum(pairs[index].n_tokens for index in share) for share in shares]
@@ -45,10 +45,10 @@ def test_every_pair_goes_to_one_process_and_shares_are_balanced(lengths: list[in
 def test_one_process_has_all_pairs_and_sends_nothing() -> None:
     alone = Processes()
     pairs = [EncodedPair(str(i), [1], [1] * i, [1]) for i in range(1, 8)]
-    assert sorted(alone.share([5, 2, 6], pairs)) == [2, 5, 6]
+    assert sorted(alone.share([5, 2, 6], lambda index: pairs[index].n_tokens)) == [2, 5, 6]
     assert alone.first
     assert alone.sum({"loss": 2.5}, "cpu") == {"loss": 2.5}
-    assert alone.most(7, "cpu") == 7
+    assert alone.most([7, 2.5], "cpu") == [7, 2.5]
 
 
 @pytest.mark.timeout(280)
