@@ -150,3 +150,29 @@ def test_the_train_stage_in_two_processes_writes_an_ordinary_model(
     assert artifact.summary["steps"] == 4
     load_policy(artifact.file("model"), "cpu", "float32")
     assert_same_training(one, one.model_copy(update={"folder": artifact.file("model").parent}))
+
+
+def _sum_three_gradients(rank: int, folder: str) -> None:
+    """In one of two processes: both, one and none of them have reached a parameter."""
+    import torch
+    import torch.distributed
+
+    torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
+    parameters = [torch.nn.Parameter(torch.ones(2)) for _ in range(3)]
+    parameters[0].grad = torch.full((2,), 1.0 + rank)
+    if rank == 1:
+        parameters[1].grad = torch.full((2,), 5.0)
+    Processes(rank, 2).sum_gradients(parameters)
+    found = [None if one.grad is None else one.grad.tolist() for one in parameters]
+    Path(folder, f"rank-{rank}").write_text(repr(found))
+    torch.distributed.destroy_process_group()
+
+
+@pytest.mark.timeout(280)
+def test_gradients_are_summed_and_what_no_process_reached_has_none(tmp_path: Path) -> None:
+    """Else it would decay in several processes and stay as it is in one."""
+    import torch.multiprocessing
+
+    torch.multiprocessing.spawn(_sum_three_gradients, (str(tmp_path),), nprocs=2)
+    for rank in range(2):
+        assert (tmp_path / f"rank-{rank}").read_text() == repr([[3.0, 3.0], [5.0, 5.0], None])
