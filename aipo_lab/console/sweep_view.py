@@ -21,6 +21,7 @@ from aipo_lab.results.rows import ResultRow
 from aipo_lab.sweeps.folder import SweepFolder
 from aipo_lab.sweeps.plan import StagePlan, sweep_workers
 from aipo_lab.sweeps.plan_judging import limit_warning, open_budget
+from aipo_lab.sweeps.stage_warnings import stage_warnings
 from aipo_lab.sweeps.study import Study
 from aipo_lab.sweeps.sweep import Sweep
 from aipo_lab.tracking.tracker import BackgroundTracker, SafeTracker, Tracker, make_tracker
@@ -67,8 +68,8 @@ def run_sweep(
     made = [path for path in (folder.figures, report, folder.results) if path.exists()]  # no results, no figures
     study.tracker.finish(made, "failed" if study.failures else "complete")
     _conclude(console, study, rows, program)
-    for warning in safe.warnings:
-        console.print(f"[yellow]warning:[/yellow] {warning}", soft_wrap=True)
+    for warning in [*stage_warnings(study.graph.trials, store), *safe.warnings]:
+        console.print(f"[yellow]warning:[/yellow] {escape(warning)}", highlight=False, soft_wrap=True)
     return RunOutcome(study.failures)
 
 

@@ -120,8 +120,8 @@ class GraphBuilder:
         inputs |= {"pairs": pairs}
         objective = recipe.objective.at(t)
         if not recipe.objective.definition.reference_free:
-            settings = recipe.train.model_dump(include=set(ReferenceConfig.model_fields))
-            made["reference"] = self._node("reference", settings, inputs)
+            settings = ReferenceConfig.for_training(recipe.train, self._seed(t, "train"))
+            made["reference"] = self._node("reference", settings.model_dump(exclude_none=True), inputs)
             inputs |= {"reference": made["reference"]}
         made["train"] = self._stage(
             "train", recipe.train, inputs, seed=self._seed(t, "train"), objective=objective.model_dump()
