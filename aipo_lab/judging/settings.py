@@ -66,7 +66,7 @@ class JudgeSettings(StrictModel):
         """What determines replies, as JSON values: stages and the call store hash this.
 
         The server's address is left out, so that a judge may move; give two servers that serve different
-        models under one name different labels. Raises `UserError` if a local judge's model is not there or cannot be used.
+        models under one name different labels. Raises `UserError` if a local judge's model is missing or unusable.
         """
         if self.engine == "local":
             from aipo_lab.models.fingerprint import fingerprint_folder
