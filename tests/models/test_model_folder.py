@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from tiny_model_folder import WORDS, change_json, write_model, write_tokenizer
 
 from aipo_lab.core.errors import UserError
 from aipo_lab.models.model_folder import check_folder, position_problem, positions_of
-from tests.tiny_model_folder import WORDS, change_json, write_model, write_tokenizer
 
 
 @pytest.fixture(autouse=True)

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tiny_model_folder import write_model
 
 from aipo_lab.core.errors import UserError
 from aipo_lab.models.model_folder import check_folder
-from tests.tiny_model_folder import write_model
 
 POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:{}\nsize 4976698672\n".format("0" * 64)
 SHARDS = "model.safetensors.index.json"
