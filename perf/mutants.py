@@ -81,7 +81,10 @@ PACKAGES = {
                 "loop",
             )
         ),
-        tuple(f"tests/training/test_{name}.py" for name in ("batches", "updates_edges", "loop", "checkpoint")),
+        tuple(
+            f"tests/training/test_{name}.py"
+            for name in ("batches", "packing_edges", "updates_edges", "loop", "checkpoint")
+        ),
     ),
     "store": Package(("aipo_lab/core/*",), ("tests/core",)),
     "judging": Package(
@@ -140,7 +143,7 @@ def prepare(folder: Path, package: Package) -> None:
 
 
 def without_decorators(source: str) -> str:
-    """The same module with `f = decorator(f)` after each of its decorated functions: mutmut leaves decorated ones alone.
+    """The same module with `f = decorator(f)` after each decorated function, for mutmut leaves decorated ones alone.
 
     Every objective is decorated, by its registration.
     """
