@@ -5,7 +5,7 @@ BIN = $(VENV)/bin
 INSTALLED = $(VENV)/.installed
 SWEEP ?= sweeps/table6.yaml
 
-.PHONY: sweep test slow check format clean
+.PHONY: sweep test slow mutants check format clean
 
 sweep: $(INSTALLED)  ## create .venv, install, run the main job
 	$(BIN)/aipo-lab sweep $(SWEEP)
@@ -15,6 +15,10 @@ test: $(INSTALLED)  ## create .venv, install, run the tests
 
 slow: $(INSTALLED)  ## the long runs that `make test` leaves out
 	$(BIN)/python -m pytest -m slow
+
+mutants: $(INSTALLED)  ## small faults put into the code: which does no test notice? ONLY="objectives store" names packages
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[mutants]"
+	$(BIN)/python perf/mutants.py $(ONLY)
 
 check: $(INSTALLED)  ## lint, formatting, types, layers
 	$(BIN)/ruff check .

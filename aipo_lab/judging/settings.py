@@ -66,11 +66,13 @@ class JudgeSettings(StrictModel):
         """What determines replies, as JSON values: stages and the call store hash this.
 
         The server's address is left out, so that a judge may move; give two servers that serve different
-        models under one name different labels. Raises `UserError` if a local judge's model is not there.
+        models under one name different labels. Raises `UserError` if a local judge's model is missing or unusable.
         """
         if self.engine == "local":
             from aipo_lab.models.fingerprint import fingerprint_folder
+            from aipo_lab.models.model_folder import check_folder
 
+            check_folder(self.local_folder(), "the local judge's model")
             fingerprint = fingerprint_folder(self.local_folder())
             return {"engine": "local", "fingerprint": fingerprint, "dtype": self.dtype, "label": self.label}
         return {"engine": self.engine, "model": self.model, "label": self.label}
