@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from types import FrameType
 from typing import NoReturn
 
@@ -66,16 +67,12 @@ def _environment(uri: str) -> dict[str, str]:
 
 def _end_group(process: subprocess.Popen[str]) -> None:
     _signal_group(process, signal.SIGTERM)
-    try:
+    with suppress(subprocess.TimeoutExpired):
         process.wait(END_S)
-    except subprocess.TimeoutExpired:
-        pass
     _signal_group(process, signal.SIGKILL)
     process.wait()
 
 
 def _signal_group(process: subprocess.Popen[str], number: int) -> None:
-    try:
+    with suppress(ProcessLookupError):  # all of them have ended
         os.killpg(process.pid, number)
-    except ProcessLookupError:
-        pass  # all of them have ended
