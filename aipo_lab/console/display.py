@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -17,7 +17,6 @@ from rich.text import Text
 from typing_extensions import override
 
 from aipo_lab.console.time_left import TimeEstimate, format_duration
-from aipo_lab.core.store import Store
 from aipo_lab.execution.executor import StageProgress
 from aipo_lab.judging.calls import count_calls
 from aipo_lab.judging.ledger import SharedBudget
@@ -54,7 +53,12 @@ class SweepDisplay(StudyListener):
         self.started_s = time.monotonic()
         self.last_line_s = self.started_s
         self._iteration_of = _iterations(graph)
-        self.unscored = unscored_iterations(graph, estimate.store)
+        self.unscored = unscored_iterations(graph, estimate.stored)
+        self.evaluated = sum(not missing for missing in self.unscored)
+        self._waiting_for: dict[str, list[set[str]]] = defaultdict(list)
+        for missing in self.unscored:
+            for reference in missing:
+                self._waiting_for[reference].append(missing)
         self.iterations = sum(len(trial.iterations) for trial in graph.trials.values())
         self._lock = threading.Lock()
         self._live: Live | None = None
@@ -87,8 +91,9 @@ class SweepDisplay(StudyListener):
             self.running.pop(node.reference, None)
         self.done += 1
         self.estimate.finished(node, duration_s)
-        for missing in self.unscored:
+        for missing in self._waiting_for.pop(node.reference, ()):
             missing.discard(node.reference)
+            self.evaluated += not missing
 
     @override
     def failed(self, node: StageNode, reason: str) -> None:
@@ -117,8 +122,8 @@ class SweepDisplay(StudyListener):
         n_trials = len(self.graph.trials)
         grid = Table.grid(padding=(0, 2))
         grid.add_row("trials", _bar(states.total(), n_trials), _trial_counts(states, n_trials))
-        evaluated = sum(not missing for missing in self.unscored)
-        grid.add_row("iterations", _bar(evaluated, self.iterations), f"{evaluated}/{self.iterations} evaluated")
+        text = f"{self.evaluated}/{self.iterations} evaluated"
+        grid.add_row("iterations", _bar(self.evaluated, self.iterations), text)
         grid.add_row(
             "stages",
             _bar(self.done, self.total),
@@ -177,10 +182,10 @@ def _iterations(graph: SweepGraph) -> dict[str, int]:
     return iteration_of
 
 
-def unscored_iterations(graph: SweepGraph, store: Store) -> list[set[str]]:
-    """For every iteration of every trial (the base model's included) the scores that are not in the store."""
+def unscored_iterations(graph: SweepGraph, stored: set[str]) -> list[set[str]]:
+    """For every iteration of every trial (the base model's included) the scores that are not among `stored`."""
     return [
-        {node.reference for node in iteration.scores.values() if not store.contains(node.stage, node.key)}
+        {node.reference for node in iteration.scores.values()} - stored
         for trial in graph.trials.values()
         for iteration in trial.iterations
     ]

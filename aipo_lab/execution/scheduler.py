@@ -13,6 +13,7 @@ from aipo_lab.core.errors import StageFailed
 from aipo_lab.core.store import Store
 from aipo_lab.execution.executor import Executor, StageProgress
 from aipo_lab.stages.definition import StageNode
+from aipo_lab.stages.stored import find_stored
 
 POLL_S = 0.25
 
@@ -69,7 +70,8 @@ class Scheduler:
         runs: the caller shuts it down.
         """
         outcome = GraphOutcome()
-        missing = {node.reference: node for node in nodes if not self.store.contains(node.stage, node.key)}
+        stored = find_stored(nodes, self.store)
+        missing = {node.reference: node for node in nodes if node.reference not in stored}
         order = {reference: position for position, reference in enumerate(missing)}
         waiting = {
             reference: {name for name in node.request.inputs.values() if name in missing}

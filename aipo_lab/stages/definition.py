@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -109,7 +110,7 @@ class StageNode:
         """The key of the artifact it makes."""
         return self.request.key
 
-    @property
+    @cached_property
     def reference(self) -> str:
         """`<stage>/<key>`, as other nodes name it among their inputs."""
         return f"{self.stage}/{self.key}"
