@@ -288,4 +288,4 @@ def test_the_message_at_the_limit_names_what_killed_processes_may_have_cost(path
         os.kill(worker.pid, signal.SIGKILL)
     with JudgeServer(lambda body: "ok") as server:
         output = finish(start(ASK, path, server.base_url, tmp_path / "calls", "a"))
-    assert "$0.00 spent and $3.00 that calls of killed processes may have cost" in output
+    assert "$0.00 spent and $3.00 that calls without an answer may have cost" in output
