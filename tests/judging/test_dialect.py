@@ -20,8 +20,6 @@ from .judge_server import Body, JudgeServer
 
 JudgeOn = Callable[..., Judge]
 UNSUPPORTED = "Unsupported parameter: 'max_tokens'. Use 'max_completion_tokens' instead."
-    "Unsupported parameter: 'max_tokens' is not supported with this model. Use 'max_completion_tokens' instead."
-)
 NO_CAP: Body = {"message": UNSUPPORTED, "param": "max_tokens", "code": "unsupported_parameter"}
 NO_TEMPERATURE: Body = {
     "message": "Unsupported value: 'temperature' does not support 0 with this model. Only 1 is supported.",
