@@ -30,12 +30,12 @@ class JudgeOfficialConfig(OfficialQuestions):
     unjudged_share: float = Field(description="largest share of verdicts that may be missing")
 
 
-@stage("judge_official", version=1, config=JudgeOfficialConfig)
+@stage("judge_official", version=2, config=JudgeOfficialConfig)
 def judge_official(context: StageContext[JudgeOfficialConfig]) -> Mapping[str, Any]:
     """Write the scores; `unjudged` among them is the percentage of verdicts that are missing.
 
     Raises `StageFailed` when more are missing than `unjudged_share` allows; they are asked for again when the stage
-    runs again, and nothing else is.
+    runs again, but for those that would only be cut off or filtered again, and nothing else is.
     """
     config = context.config
     assert context.runtime.judging is not None
@@ -77,5 +77,6 @@ def _require_verdicts(judged: Judged, n_verdicts: int, config: JudgeOfficialConf
     raise StageFailed(
         f"{n_missing} of {n_verdicts} verdicts of {config.benchmark} are missing, and benchmarks.unjudged_share = "
         f"{config.unjudged_share:g} allows less; the first: {where} ({reason}). The next run asks again for what is "
-        "missing; if the judge never gives it, raise benchmarks.unjudged_share or try another judge"
+        "missing, unless it would only repeat; if the judge never gives it, raise benchmarks.unjudged_share or try "
+        "another judge"
     )

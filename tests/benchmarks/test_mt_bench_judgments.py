@@ -249,7 +249,7 @@ def test_all_problems_are_named_at_once(tmp_path: Path) -> None:
     path.write_text(path.read_text() + '{"question_id": 81, "mod')
     with pytest.raises(UserError) as caught:
         score_mt_bench(path)
-    for problem in ("line 1: score:", "line 1: turn:", "line 2: a pairwise", "line 3: not a JSON object"):
+    for problem in ("line 1: score:", "line 1: turn:", "line 2: a pairwise", "line 3: not JSON (", "middle of a row"):
         assert problem in str(caught.value)
 
 
