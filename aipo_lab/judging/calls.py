@@ -58,9 +58,13 @@ CUT_OFF, FILTERED = "length", "content_filter"
 """Finish reasons: the cap on tokens was reached; a filter took the words away."""
 
 
-def would_repeat(request: JudgeRequest, reply: JudgeReply) -> bool:
-    """Whether asking again is bound to give a useless reply again: decoded greedily, and cut off or filtered."""
-    return request.temperature == 0 and reply.finish_reason in (CUT_OFF, FILTERED)
+def would_repeat(temperature: float, reply: JudgeReply, before: JudgeReply | None = None) -> bool:
+    """Whether asking again is bound to give this useless reply again.
+
+    So it is if the reply was decoded greedily, and cut off or filtered, or says what the one `before` it said.
+    """
+    was_same = before is not None and (reply.text, reply.problem) == (before.text, before.problem)
+    return temperature == 0 and (was_same or reply.finish_reason in (CUT_OFF, FILTERED))
 
 
 def outcome_of(request: JudgeRequest, reply: JudgeReply) -> Outcome:
@@ -68,7 +72,7 @@ def outcome_of(request: JudgeRequest, reply: JudgeReply) -> Outcome:
     if not reply.problem:
         return reply
     repeats = "; asked again it would repeat that, so it is not (another label of the judge asks anew)"
-    return Unanswered(reply.problem + (repeats if would_repeat(request, reply) else ""))
+    return Unanswered(reply.problem + (repeats if would_repeat(request.temperature, reply) else ""))
 
 
 def count_calls(n: int) -> str:
@@ -96,6 +100,6 @@ class Judge(Protocol):
         """Mark the stored reply to `request` as unusable: kept on disk with the reason, asked again on the next run.
 
         A run is one command with all its judges: they go on answering with the same reply. Where a new reply would
-        only repeat the old one (greedy, and cut off or filtered), the old one stays for later runs too.
+        only repeat the old one (see `would_repeat`), the old one stays for later runs too.
         """
         ...

@@ -93,9 +93,8 @@ class CallStore:
         A damaged file is reported and counts as absent.
         """
         stored = self._read(self._path(call), call)
-        n_discarded = 0 if stored else self.attempt(call) - 1
-        if n_discarded and self.run_started_s < math.inf:
-            newest = self._read(self._path(call, f".discarded-{n_discarded}.json"), call)
+        if stored is None and self.run_started_s < math.inf:
+            newest = self._newest_discarded(call)
             stored = newest if newest and newest.answered_at.timestamp() >= self.run_started_s else None
         return None if stored is None else stored.reply
 
@@ -105,7 +104,7 @@ class CallStore:
         One with a problem is stored as discarded, unless a new one would only repeat it.
         """
         attempt = self.attempt(call)
-        aside = bool(reply.problem) and not would_repeat(request, reply)
+        aside = bool(reply.problem) and not self._would_repeat(call, request.temperature, reply)
         path = self._path(call, f".discarded-{attempt}.json") if aside else self._path(call)
         value: dict[str, Any] = {
             "hash": call,
@@ -133,9 +132,12 @@ class CallStore:
         return number
 
     def discard(self, call: str, reason: str) -> None:
-        """Keep the stored reply aside with the reason; nothing happens if there is none (another process was first)."""
+        """Keep the stored reply aside with the reason, unless a new one would only repeat it.
+
+        Nothing happens if there is none (another process was first).
+        """
         stored = self._read(self._path(call), call)
-        if stored is not None:
+        if stored is not None and not self._would_repeat(call, stored.request["temperature"], stored.reply):
             value = stored.model_dump(mode="json") | {"discarded": reason}
             _write(self._path(call, f".discarded-{self.attempt(call)}.json"), value)
             Path(self._path(call)).unlink(missing_ok=True)
@@ -143,6 +145,14 @@ class CallStore:
     def claim(self, call: str) -> AbstractContextManager[bool]:
         """Whether this caller, of all threads and processes, may make the call until the block ends; never waits."""
         return self._claims.claim(call)
+
+    def _would_repeat(self, call: str, temperature: float, reply: JudgeReply) -> bool:
+        before = self._newest_discarded(call)
+        return would_repeat(temperature, reply, before.reply if before else None)
+
+    def _newest_discarded(self, call: str) -> StoredCall | None:
+        n_discarded = self.attempt(call) - 1
+        return self._read(self._path(call, f".discarded-{n_discarded}.json"), call) if n_discarded else None
 
     def _path(self, call: str, suffix: str = ".json") -> str:
         return f"{self.folder}/{call[:2]}/{call}{suffix}"

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 
 from aipo_lab.core.progress import Progress
-from aipo_lab.judging.calls import JudgeReply, JudgeRequest, Outcome, outcome_of, would_repeat
+from aipo_lab.judging.calls import JudgeReply, JudgeRequest, Outcome, outcome_of
 from aipo_lab.judging.store import CallStore
 
 Settle = Callable[[str, Outcome], None]
@@ -51,8 +51,7 @@ class StoredJudge(ABC):
         reply = self._store.find(call)
         if reply is not None and call not in self._discarded:
             self._discarded[call] = reply
-            if not would_repeat(request, reply):
-                self._store.discard(call, reason)
+            self._store.discard(call, reason)
 
     def _unit(self) -> str:
         """What progress counts."""

@@ -72,7 +72,8 @@ def _require_verdicts(judged: Judged, n_verdicts: int, config: JudgeOfficialConf
     if n_missing == n_verdicts:
         raise StageFailed(
             f"not one of {n_verdicts} verdicts of {config.benchmark} was given, so there is no score; the first: "
-            f"{where} ({reason}). The next run asks for them again; if the judge never gives one, try another judge"
+            f"{where} ({reason}). The next run asks for those again that could turn out otherwise; if the judge "
+            "never gives one, try another judge"
         )
     raise StageFailed(
         f"{n_missing} of {n_verdicts} verdicts of {config.benchmark} are missing, and benchmarks.unjudged_share = "

@@ -75,6 +75,19 @@ def test_a_discarded_reply_is_not_paid_again_by_another_judge_of_the_run(tmp_pat
     assert len(server.calls) == 2
 
 
+@pytest.mark.parametrize(("temperature", "n_calls"), [(0.0, 2), (0.5, 4)])
+def test_a_greedy_reply_that_came_twice_is_not_paid_a_third_time(
+    tmp_path: Path, temperature: float, n_calls: int
+) -> None:
+    with JudgeServer(lambda body: "[[rating]]") as server:
+        for _run in range(4):
+            judge = judge_with(server, tmp_path, Budget(None))
+            (reply,) = judge.ask([request("a", temperature=temperature)], silent)
+            assert isinstance(reply, JudgeReply)
+            judge.discard(request("a", temperature=temperature), "no rating")
+        assert len(server.calls) == n_calls
+
+
 def test_a_reply_without_logprobs_is_booked_though_it_ends_everything(tmp_path: Path) -> None:
     budget = Budget(None)
     with JudgeServer(lambda body: "m") as server:
@@ -165,10 +178,12 @@ def test_processes_together_never_pass_the_limit(tmp_path: Path, overhead_tokens
             subprocess.Popen([*command, name], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
             for name in ("a", "b", "c")
         ]
+        said = ""
         for worker in workers:
             output, errors = worker.communicate(timeout=60)
             assert worker.returncode == 0, errors
-            assert "could pass the cost limit" in output
+            said += output
+        assert "could pass the cost limit" in said
         assert limit_usd / 2 < server.billed_tokens * USD_PER_TOKEN
         assert server.billed_tokens * USD_PER_TOKEN <= budget.spent_usd + budget.lost_usd <= limit_usd
 
