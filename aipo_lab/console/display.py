@@ -169,7 +169,8 @@ def spent_text(budget: SharedBudget) -> str:
     """What judges were asked and cost so far: `412 calls, $1.37 of $10.00`."""
     limit = "" if budget.limit_usd is None else f" of {usd_text(budget.limit_usd)}"
     money = f", {usd_text(budget.spent_usd)}{limit}" if budget.spent_usd or limit else ""
-    return f"{count_calls(budget.n_calls)}{money}"
+    lost = f" and up to {usd_text(budget.lost_usd)} for calls without an answer" if budget.lost_usd else ""
+    return f"{count_calls(budget.n_calls)}{money}{lost}"
 
 
 def _iterations(graph: SweepGraph) -> dict[str, int]:

@@ -10,9 +10,12 @@ from typing import Any
 
 
 def write_text_atomically(path: Path, text: str) -> None:
-    """Write `text` beside `path`, flush it to disk and rename it into place."""
+    """Write `text` beside `path`, flush it to disk and rename it into place.
+
+    Halves of surrogate pairs, which UTF-8 has no place for, are written as JSON's escapes for them.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with temporary.open("w", encoding="utf-8") as stream:
+    with temporary.open("w", encoding="utf-8", errors="backslashreplace") as stream:
         stream.write(text)
         stream.flush()
         os.fsync(stream.fileno())

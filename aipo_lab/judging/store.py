@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import math
 import os
 import threading
 from collections.abc import Mapping
@@ -22,7 +23,7 @@ from pydantic import Field
 
 from aipo_lab.core.config import StrictModel
 from aipo_lab.core.errors import UserError
-from aipo_lab.judging.calls import JudgeReply, JudgeRequest
+from aipo_lab.judging.calls import JudgeReply, JudgeRequest, would_repeat
 from aipo_lab.judging.claims import claims_on
 
 logger = logging.getLogger(__name__)
@@ -70,10 +71,14 @@ def request_hash(identity: Mapping[str, Any], request: JudgeRequest) -> str:
 
 
 class CallStore:
-    """The replies of one judge under a folder that judges and processes share."""
+    """The replies of one judge under a folder that judges and processes share.
 
-    def __init__(self, folder: Path, identity: Mapping[str, Any]) -> None:
+    `run_started_s`: unusable replies since then are this run's own, and not asked for again.
+    """
+
+    def __init__(self, folder: Path, identity: Mapping[str, Any], run_started_s: float = math.inf) -> None:
         self.folder = folder
+        self.run_started_s = run_started_s
         self.identity = dict(identity)
         self._claims = claims_on(folder / "claims.lock")
         self._reported: set[str] = set()
@@ -83,22 +88,34 @@ class CallStore:
         return request_hash(self.identity, request)
 
     def find(self, call: str) -> JudgeReply | None:
-        """The stored reply, or None; a damaged file is reported and counts as absent."""
-        stored = self._read(call)
+        """The stored reply, or the unusable one that this run got; None if it is still to be asked for.
+
+        A damaged file is reported and counts as absent.
+        """
+        stored = self._read(self._path(call), call)
+        if stored is None and self.run_started_s < math.inf:
+            newest = self._newest_discarded(call)
+            stored = newest if newest and newest.answered_at.timestamp() >= self.run_started_s else None
         return None if stored is None else stored.reply
 
     def put(self, call: str, request: JudgeRequest, reply: JudgeReply, cost_usd: float | None) -> None:
-        """Store a reply under its hash at once; raises `UserError` if the folder cannot be written to."""
-        path = self._path(call)
-        value = {
+        """Store a reply under its hash at once; raises `UserError` if the folder cannot be written to.
+
+        One with a problem is stored as discarded, unless a new one would only repeat it.
+        """
+        attempt = self.attempt(call)
+        aside = bool(reply.problem) and not self._would_repeat(call, request.temperature, reply)
+        path = self._path(call, f".discarded-{attempt}.json") if aside else self._path(call)
+        value: dict[str, Any] = {
             "hash": call,
             "identity": self.identity,
             "request": request_content(request),
             "reply": vars(reply),
             "cost_usd": cost_usd,
-            "attempt": self.attempt(call),
-            "answered_at": datetime.now(UTC).isoformat(timespec="milliseconds"),
+            "attempt": attempt,
+            "answered_at": datetime.now(UTC).isoformat(timespec="microseconds"),
         }
+        value |= {"discarded": reply.problem} if aside else {}
         try:
             _write(path, value)
         except OSError as error:
@@ -115,9 +132,12 @@ class CallStore:
         return number
 
     def discard(self, call: str, reason: str) -> None:
-        """Keep the stored reply aside with the reason; nothing happens if there is none (another process was first)."""
-        stored = self._read(call)
-        if stored is not None:
+        """Keep the stored reply aside with the reason, unless a new one would only repeat it.
+
+        Nothing happens if there is none (another process was first).
+        """
+        stored = self._read(self._path(call), call)
+        if stored is not None and not self._would_repeat(call, stored.request["temperature"], stored.reply):
             value = stored.model_dump(mode="json") | {"discarded": reason}
             _write(self._path(call, f".discarded-{self.attempt(call)}.json"), value)
             Path(self._path(call)).unlink(missing_ok=True)
@@ -126,28 +146,35 @@ class CallStore:
         """Whether this caller, of all threads and processes, may make the call until the block ends; never waits."""
         return self._claims.claim(call)
 
+    def _would_repeat(self, call: str, temperature: float, reply: JudgeReply) -> bool:
+        before = self._newest_discarded(call)
+        return would_repeat(temperature, reply, before.reply if before else None)
+
+    def _newest_discarded(self, call: str) -> StoredCall | None:
+        n_discarded = self.attempt(call) - 1
+        return self._read(self._path(call, f".discarded-{n_discarded}.json"), call) if n_discarded else None
+
     def _path(self, call: str, suffix: str = ".json") -> str:
         return f"{self.folder}/{call[:2]}/{call}{suffix}"
 
-    def _read(self, call: str) -> StoredCall | None:
-        path = self._path(call)
+    def _read(self, path: str, call: str) -> StoredCall | None:
         try:
             with open(path, "rb") as stream:  # noqa: PTH123 - as above
                 stored = StoredCall.model_validate(json.loads(stream.read()))
         except FileNotFoundError:
             return None
         except (ValueError, RecursionError) as error:  # not JSON, not UTF-8, or not of this form
-            self._report_damage(call, str(error).splitlines()[0])
+            self._report_damage(path, str(error).splitlines()[0])
             return None
         if stored.hash != call:
-            self._report_damage(call, "it is another call's file")
+            self._report_damage(path, "it is another call's file")
             return None
         return stored
 
-    def _report_damage(self, call: str, reason: str) -> None:
-        if call not in self._reported:
-            self._reported.add(call)
-            logger.warning("%s is damaged (%s): the call is made again", self._path(call), reason)
+    def _report_damage(self, path: str, reason: str) -> None:
+        if path not in self._reported:
+            self._reported.add(path)
+            logger.warning("%s is damaged (%s): the call is made again", path, reason)
 
 
 def _write(path: str, value: Mapping[str, Any]) -> None:
