@@ -16,7 +16,7 @@ from aipo_lab.execution.scheduler import GraphListener, GraphOutcome, Scheduler
 from aipo_lab.pipeline.evaluation_graph import JudgingPlace
 from aipo_lab.results.rows import ResultRow, write_results
 from aipo_lab.results.selection import Selection, parse_rule, select_per_objective
-from aipo_lab.stages.definition import StageNode
+from aipo_lab.stages.definition import StageNode, find_made
 from aipo_lab.sweeps.collect import (
     pipeline_counts,
     sweep_rows,
@@ -78,13 +78,13 @@ class Study:
         """Run what is missing; returns the rows. KeyboardInterrupt leaves results so far in the folder."""
         started = time.monotonic()
         self.tracker.start_sweep(self.summary.sweep_id, self.sweep.name, self._params(), {})
-        missing = [node for node in self.graph.nodes.values() if not self.store.contains(node.stage, node.key)]
+        missing = [node for node in self.graph.nodes.values() if find_made(self.store, node) is None]
         progress = _TrialProgress(self, listener, missing)
         try:
             if missing:
                 workers = executor()
                 try:
-                    progress.outcome = Scheduler(self.store, workers, progress).run(missing)
+                    progress.outcome = Scheduler(self.store, workers, progress).run(missing, self.graph.nodes)
                 finally:
                     workers.shutdown()
             for (
@@ -203,6 +203,7 @@ class _TrialProgress(GraphListener):
         self.study = study
         self.listener = listener
         self.outcome = GraphOutcome()
+        self.ended: set[str] = set()
         references = {node.reference for node in missing}
         self.left = {
             trial.name: references & graph.nodes().keys()
@@ -239,10 +240,17 @@ class _TrialProgress(GraphListener):
                 self.study.write_results()
 
     @override
+    def postponed(self, node: StageNode, reason: str) -> None:
+        self.listener.postponed(node, reason)
+
+    @override
     def tick(self) -> None:
         self.listener.tick()
 
     def _end(self, name: str, reason: str = "") -> None:
+        if name in self.ended:  # an artifact that it needs no more was damaged and is made again
+            return
+        self.ended.add(name)
         trial = self.trials[name]
         self.study.end_trial(trial, reason)
         self.listener.trial_ended(trial, "failed" if reason else "complete", reason)
