@@ -47,9 +47,8 @@ def storage_problem(error: BaseException, root: Path) -> str | None:
     while seen is not None:
         code = _code(seen)
         place = getattr(seen, "filename", None)
-        known = isinstance(place, str | bytes)
-        here = known and Path(os.fsdecode(place)).absolute().is_relative_to(root)
-        if code in _ALWAYS and (here or not known):
+        here = isinstance(place, str | bytes) and Path(os.fsdecode(place)).absolute().is_relative_to(root)
+        if code in _ALWAYS and (here or place is None):
             return _ALWAYS[code]
         if code in _UNDER_ROOT and here:
             return _UNDER_ROOT[code]

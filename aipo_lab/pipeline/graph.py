@@ -61,12 +61,12 @@ class GraphBuilder:
     ) -> None:
         self.recipe = recipe
         self.base_model = base_model
-        self.runtime = runtime
-        self.official = EvaluationGraph(recipe.benchmarks, recipe.engine, recipe.seed, resources, runtime, place)
+        self.runtime = base_model.runtime(runtime)
+        self.official = EvaluationGraph(recipe.benchmarks, recipe.engine, recipe.seed, resources, self.runtime, place)
 
     def build(self) -> TrialGraph:
         """The trial's graph."""
-        base = self._node("base", self.base_model.config(self.recipe), {}, self.base_model.runtime(self.runtime))
+        base = self._node("base", self.base_model.config(self.recipe), {})
         iterations = []
         policy = base
         for t in range(self.recipe.iterations):
@@ -147,11 +147,5 @@ class GraphBuilder:
     def _stage(self, stage: str, settings: StrictModel, inputs: Mapping[str, StageNode], **more: Any) -> StageNode:
         return self._node(stage, {**settings.model_dump(mode="json"), **more}, inputs)
 
-    def _node(
-        self,
-        stage: str,
-        config: Mapping[str, Any],
-        inputs: Mapping[str, StageNode],
-        runtime: Runtime | None = None,
-    ) -> StageNode:
-        return make_node(stage, config, inputs, runtime or self.runtime)
+    def _node(self, stage: str, config: Mapping[str, Any], inputs: Mapping[str, StageNode]) -> StageNode:
+        return make_node(stage, config, inputs, self.runtime)

@@ -63,7 +63,7 @@ class Runtime(StrictModel):
     parallel: ParallelSettings = Field(
         default_factory=ParallelSettings, description="how a training is spread over processes"
     )
-    model_folder: str | None = Field(None, description="where the base model's folder is on this machine")
+    model_folder: str | None = Field(None, description="the base model's folder in this run; none: it is in the store")
     answer_file: str | None = Field(None, description="the official answer file that given answers are read from")
     judging: JudgingRuntime | None = Field(None, description="how official benchmarks are judged")
 

@@ -10,12 +10,12 @@ from aipo_lab.generation.sharded import generate_in_shards
 from aipo_lab.generation.transformers_engine import TransformersEngine
 from aipo_lab.models.policy import POLICIES, Policy
 from aipo_lab.stages.definition import StageContext
+from aipo_lab.stages.policy_folder import policy_folder
 
 
 def input_policy(context: StageContext[Any]) -> Policy:
     """The stage's `policy` input, in the data type of its engine."""
-    folder = context.inputs["policy"].file("model")
-    return POLICIES.get(folder, context.runtime.device, context.config.engine.dtype)
+    return POLICIES.get(policy_folder(context), context.runtime.device, context.config.engine.dtype)
 
 
 def sample(
