@@ -119,6 +119,10 @@ class Store:
         """The log of whoever last made this artifact."""
         return self.root / "logs" / f"{stage}-{key}.log"
 
+    def lock_path(self, stage: str, key: str) -> Path:
+        """The lock that whoever makes the artifact, or sets it aside, holds."""
+        return self.root / "locks" / f"{stage}-{key}.lock"
+
     @property
     def judge_calls(self) -> Path:
         """Where judges keep their replies."""
@@ -165,7 +169,7 @@ class Store:
         artifact = self.find_intact(stage, key)
         if artifact is not None:
             return artifact
-        with self.errors(), exclusive_lock(self._lock_path(stage, key)):
+        with self.errors(), exclusive_lock(self.lock_path(stage, key)):
             artifact = self.find_intact(stage, key)  # another process may have made it again
             if artifact is not None:
                 return artifact
@@ -198,7 +202,7 @@ class Store:
         Holds the key's lock meanwhile: of several processes one builds and the others wait (see `locks` for what
         happens when the owner dies). Raises `UserError` where the store cannot be written to.
         """
-        with self.errors(), exclusive_lock(self._lock_path(request.stage, request.key), on_wait):
+        with self.errors(), exclusive_lock(self.lock_path(request.stage, request.key), on_wait):
             return self.find_intact(request.stage, request.key) or self._build(request, build)
 
     def _build(self, request: ArtifactRequest, build: Callable[[Path], Mapping[str, Any]]) -> Artifact:
@@ -263,9 +267,6 @@ class Store:
             said = "; ".join(f"{name} {problem}" for name, problem in list(problems.items())[:3])
             more = f" and {len(problems) - 3} more" if len(problems) > 3 else ""
             logger.warning("the artifact %s is damaged and counts as absent: %s%s", path, said, more)
-
-    def _lock_path(self, stage: str, key: str) -> Path:
-        return self.root / "locks" / f"{stage}-{key}.lock"
 
 
 def make_writable_folder(path: Path, what: str, option: str) -> None:

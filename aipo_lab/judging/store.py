@@ -2,8 +2,8 @@
 
 Layout: `<first two digits>/<hash>.json` holds the reply; `<hash>.discarded-<n>.json` an unusable one with the reason;
 `claims.lock` says who is making which call (claims.py). The hash is over what determines the reply. A reply is flushed
-to the disk, and so is its name, before it counts as answered: it was paid for. What is damaged all the same is reported,
-counts as absent and is asked again.
+to the disk, and so is its name, before it counts as answered: it was paid for. What is damaged all the same is
+reported, counts as absent and is asked again.
 """
 
 from __future__ import annotations
