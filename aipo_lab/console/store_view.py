@@ -43,9 +43,8 @@ def verify_store(root: Path, aside: bool) -> bool:
 def _show(console: Console, store: Store, found: Verified) -> None:
     console.print(f"[red]damaged[/red] {escape(found.reference)}", highlight=False, soft_wrap=True)
     for name, problem in found.problems.items():
-        console.print(
-            f"  {escape(str(store.root / found.reference / name))} {problem}", highlight=False, soft_wrap=True
-        )
+        path = store.root / found.reference / name
+        console.print(f"  {escape(f'{path} {problem}')}", highlight=False, soft_wrap=True)
 
 
 def _verdict(n_damaged: int, aside: bool) -> str:

@@ -43,6 +43,7 @@ def replace_by_folder(path: Path) -> None:
     path.mkdir()
 
 
+ENTRY = {"size_bytes": 1, "sha256": "0" * 64}
 SIZES: dict[str, Callable[[Path], object]] = {
     "torn file": lambda path: os.truncate(path / "model" / "weights.bin", 999),
     "lost file": lambda path: (path / "rows.jsonl").unlink(),
