@@ -102,6 +102,14 @@ class SweepDisplay(StudyListener):
         self._print(f"[red]failed[/red] {escape(f'{node.title} in {self._label(node)}: {_first_line(reason)}')}")
 
     @override
+    def postponed(self, node: StageNode, reason: str) -> None:
+        with self._lock:
+            self.running.pop(node.reference, None)
+        self._print(
+            f"[yellow]warning:[/yellow] {escape(f'{node.title} in {self._label(node)}: {reason}')}; it is made again"
+        )
+
+    @override
     def trial_ended(self, trial: Trial, state: str, reason: str) -> None:
         known = trial.name in self.trials
         self.trials[trial.name] = state

@@ -1,8 +1,9 @@
 """The call store: one JSON file per answered call, so that nobody pays for it again.
 
 Layout: `<first two digits>/<hash>.json` holds the reply; `<hash>.discarded-<n>.json` an unusable one with the reason;
-`claims.lock` says who is making which call (claims.py). The hash is over what determines the reply. Files are renamed
-into place but not flushed one by one: what a power cut damages is reported, counts as absent and is asked again.
+`claims.lock` says who is making which call (claims.py). The hash is over what determines the reply. A reply is flushed
+to the disk, and so is its name, before it counts as answered: it was paid for. What is damaged all the same is
+reported, counts as absent and is asked again.
 """
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ import json
 import logging
 import math
 import os
-import threading
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime
@@ -22,7 +22,9 @@ from typing import Any
 from pydantic import Field
 
 from aipo_lab.core.config import StrictModel
+from aipo_lab.core.durability import flush, make_folders
 from aipo_lab.core.errors import UserError
+from aipo_lab.core.jsonl import write_bytes_atomically
 from aipo_lab.judging.calls import JudgeReply, JudgeRequest, would_repeat
 from aipo_lab.judging.claims import claims_on
 
@@ -141,6 +143,7 @@ class CallStore:
             value = stored.model_dump(mode="json") | {"discarded": reason}
             _write(self._path(call, f".discarded-{self.attempt(call)}.json"), value)
             Path(self._path(call)).unlink(missing_ok=True)
+            flush(Path(self._path(call)).parent)
 
     def claim(self, call: str) -> AbstractContextManager[bool]:
         """Whether this caller, of all threads and processes, may make the call until the block ends; never waits."""
@@ -178,17 +181,10 @@ class CallStore:
 
 
 def _write(path: str, value: Mapping[str, Any]) -> None:
-    """Write and rename into place; unlike `write_json` without indentation and flush (see the module's words)."""
-    temporary = f"{path}.{os.getpid()}-{threading.get_ident()}.tmp"
+    """Write, flush and rename into place; unlike `write_json` without indentation."""
     content = json.dumps(value, allow_nan=False).encode()
     try:
-        _write_bytes(temporary, content)
+        write_bytes_atomically(path, content)
     except FileNotFoundError:
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
-        _write_bytes(temporary, content)
-    os.replace(temporary, path)
-
-
-def _write_bytes(path: str, content: bytes) -> None:
-    with open(path, "wb") as stream:  # noqa: PTH123 - as above
-        stream.write(content)
+        make_folders(Path(path).parent)
+        write_bytes_atomically(path, content)

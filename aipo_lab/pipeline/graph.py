@@ -70,8 +70,8 @@ class GraphBuilder:
     ) -> None:
         self.recipe = recipe
         self.base_model = base_model
-        self.runtime = runtime
-        self.official = EvaluationGraph(recipe.benchmarks, recipe.engine, recipe.seed, resources, runtime, place)
+        self.runtime = base_model.runtime(runtime)
+        self.official = EvaluationGraph(recipe.benchmarks, recipe.engine, recipe.seed, resources, self.runtime, place)
         self.world, self.engine = recipe.world.model_dump(), recipe.engine.model_dump()
         known = {"world": self.world} if RANKERS.get(recipe.rank.ranker).needs_world else {}
         instruct = {"world": self.world, "engine": self.engine} | self._pool()
@@ -88,7 +88,7 @@ class GraphBuilder:
 
     def build(self) -> TrialGraph:
         """The trial's graph."""
-        base = self._node("base", self.base_model.config(self.recipe), {}, self.base_model.runtime(self.runtime))
+        base = self._node("base", self.base_model.config(self.recipe), {})
         iterations = []
         policy = base
         for t in range(self.recipe.iterations):
@@ -165,11 +165,5 @@ class GraphBuilder:
         config = self.settings[stage] | {"seed": derive_seed(self.recipe.seed, t, stage)} | more
         return self._node(stage, config, inputs)
 
-    def _node(
-        self,
-        stage: str,
-        config: Mapping[str, Any],
-        inputs: Mapping[str, StageNode],
-        runtime: Runtime | None = None,
-    ) -> StageNode:
-        return make_node(stage, config, inputs, runtime or self.runtime)
+    def _node(self, stage: str, config: Mapping[str, Any], inputs: Mapping[str, StageNode]) -> StageNode:
+        return make_node(stage, config, inputs, self.runtime)

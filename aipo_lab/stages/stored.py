@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable
 
 from aipo_lab.core.store import Store
-from aipo_lab.stages.definition import StageNode
+from aipo_lab.stages.definition import StageNode, find_made
 
 
 def find_stored(nodes: Iterable[StageNode], store: Store) -> set[str]:
@@ -21,7 +21,7 @@ def find_stored(nodes: Iterable[StageNode], store: Store) -> set[str]:
         stage, key = node.request.stage, node.request.key
         if stage not in listed:
             listed[stage] = _names(store, stage)
-        if key in listed[stage] and store.contains(stage, key):
+        if key in listed[stage] and find_made(store, node) is not None:
             stored.add(node.reference)
     return stored
 

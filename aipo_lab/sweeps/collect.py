@@ -11,7 +11,7 @@ from aipo_lab.core.store import Artifact, Store
 from aipo_lab.pipeline.graph import Iteration, TrialGraph
 from aipo_lab.report.samples import Sample
 from aipo_lab.results.rows import ResultRow
-from aipo_lab.stages.definition import StageNode
+from aipo_lab.stages.definition import StageNode, find_made
 from aipo_lab.sweeps.plan import SweepGraph
 from aipo_lab.sweeps.sweep import Sweep, Trial
 from aipo_lab.tracking.tracker import CurvePoint, DatasetRef
@@ -21,7 +21,7 @@ SAMPLED_PROMPTS = 3
 
 def find_artifact(store: Store, node: StageNode) -> Artifact | None:
     """The node's artifact if it is in the store."""
-    return store.find(node.stage, node.key)
+    return find_made(store, node)
 
 
 class Scores:

@@ -81,7 +81,7 @@ class Study:
             if missing:
                 workers = executor()
                 try:
-                    progress.outcome = Scheduler(self.store, workers, progress).run(missing)
+                    progress.outcome = Scheduler(self.store, workers, progress).run(missing, self.graph.nodes)
                 finally:
                     workers.shutdown()
             progress.end_failed_again()
@@ -180,6 +180,7 @@ class _TrialProgress(GraphListener):
         self.recorder = recorder
         self.stored = stored
         self.outcome = GraphOutcome()
+        self.ended: set[str] = set()
         self.left = {name: graph.nodes().keys() - stored for name, graph in study.graph.trials.items()}
         self.trials = {trial.name: trial for trial in study.sweep.trials}
         for name, needed in self.left.items():
@@ -216,10 +217,17 @@ class _TrialProgress(GraphListener):
                 self._end(name, f"{node.title} failed: {reason}")
 
     @override
+    def postponed(self, node: StageNode, reason: str) -> None:
+        self.listener.postponed(node, reason)
+
+    @override
     def tick(self) -> None:
         self.listener.tick()
 
     def _end(self, name: str, reason: str = "") -> None:
+        if name in self.ended:  # an artifact that it needs no more was damaged and is made again
+            return
+        self.ended.add(name)
         if reason:
             self.study.failures[name] = reason
         self._record(name, reason)

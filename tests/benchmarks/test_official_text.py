@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from aipo_lab.benchmarks.alpaca_eval import score_alpaca_eval
 from aipo_lab.benchmarks.alpaca_eval.formats import read_annotations, read_outputs
-from aipo_lab.benchmarks.arena_hard import read_judgments
-from aipo_lab.benchmarks.mt_bench import score_mt_bench
+from aipo_lab.benchmarks.alpaca_eval.scoring import score_alpaca_eval
+from aipo_lab.benchmarks.arena_hard.formats import read_judgments
+from aipo_lab.benchmarks.mt_bench.judgments import score_mt_bench
 from aipo_lab.core.errors import UserError
 from aipo_lab.core.jsonl import read_jsonl, write_jsonl
 from aipo_lab.core.unicode import repaired
