@@ -49,7 +49,8 @@ def find_base_model(source: str) -> BaseModel:
         folder = _download(source)
     else:
         raise UserError(
-            f"model.source {source!r} is not a folder that exists, nor one of micro, {', '.join(assets)}, "
+            f"model.source {source!r} is not a folder that exists (looked for {Path(source).absolute()}), "
+            f"nor one of micro, {', '.join(assets)}, "
             "nor a hub id owner/name"
         )
     check_model_folder(folder)
@@ -96,5 +97,6 @@ def _download(source: str) -> Path:
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         reason = str(error).splitlines()[0]
         raise UserError(
-            f"model.source {source!r} is not a folder here and could not be had from the model hub: {reason}"
+            f"model.source {source!r} is not a folder here ({Path(source).absolute()}) and could not be had from the "
+            f"model hub: {reason}"
         ) from None
