@@ -87,10 +87,10 @@ def sweep(
     max_cost_usd: float | None,
 ) -> None:
     """Run every trial of a sweep FILE, evaluate each iteration, log and draw. Run it again to resume."""
-    from aipo_lab.core.config import parse_override
+    from aipo_lab.core.overrides import parse_overrides
     from aipo_lab.sweeps.sweep import load_sweep
 
-    _run(load_sweep(file, profile, [parse_override(text) for text in overrides]), out, store, executor, max_cost_usd)
+    _run(load_sweep(file, profile, parse_overrides(overrides)), out, store, executor, max_cost_usd)
 
 
 @main.command()
@@ -109,12 +109,10 @@ def run(
     max_cost_usd: float | None,
 ) -> None:
     """Run one trial: a profile (micro, laptop) or a recipe file."""
-    from aipo_lab.core.config import parse_override
+    from aipo_lab.core.overrides import parse_overrides
     from aipo_lab.sweeps.sweep import single_run
 
-    _run(
-        single_run(recipe_or_profile, [parse_override(text) for text in overrides]), out, store, executor, max_cost_usd
-    )
+    _run(single_run(recipe_or_profile, parse_overrides(overrides)), out, store, executor, max_cost_usd)
 
 
 @main.command()
@@ -125,10 +123,10 @@ def run(
 def plan(file: Path, profile: str | None, overrides: tuple[str, ...], store: Path) -> None:
     """Show what a sweep FILE would do: trials, stages shared and stored, tokens, time."""
     from aipo_lab.console.plan_view import show_plan
-    from aipo_lab.core.config import parse_override
+    from aipo_lab.core.overrides import parse_overrides
     from aipo_lab.sweeps.sweep import load_sweep
 
-    show_plan(load_sweep(file, profile, [parse_override(text) for text in overrides]), store)
+    show_plan(load_sweep(file, profile, parse_overrides(overrides)), store)
 
 
 @main.command()

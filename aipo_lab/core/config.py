@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from aipo_lab.core.errors import UserError
 from aipo_lab.core.origins import Origins
 from aipo_lab.core.overrides import apply_override, merge, parse_override
+from aipo_lab.core.paths import is_there
 from aipo_lab.core.yaml_text import YamlDocument, YamlError, decode, load_yaml, parse_yaml
 
 __all__ = [
@@ -43,7 +44,9 @@ class StrictModel(BaseModel):
         """YAML reads `yes`, `no`, `on` and `off` as truth values, which pydantic would take for 1 and 0."""
         if not isinstance(values, dict):
             return values
-        wrong = {key: _marked(value) for key, value in values.items() if _holds_truth(value) and not _may(cls, key)}
+        wrong = {
+            key: _marked(value) for key, value in values.items() if _holds_truth(value) and not _allows_truth(cls, key)
+        }
         return {**values, **wrong} if wrong else values
 
 
@@ -68,7 +71,7 @@ def _marked(value: Any) -> Any:
 
 
 @cache
-def _may(model: type[BaseModel], key: str) -> bool:
+def _allows_truth(model: type[BaseModel], key: str) -> bool:
     """Whether the field called `key` may hold a truth value; an unknown one is somebody else's error."""
     annotations = [field.annotation for name, field in model.model_fields.items() if key in (name, field.alias)]
     return not annotations or any(map(_takes_truth, annotations))
@@ -99,10 +102,12 @@ def read_yaml_document(path: Path, what: str) -> YamlDocument:
 
     Raises `UserError` naming `what` and every problem if it is missing, broken or not a mapping.
     """
-    if not path.is_file():
+    if not is_there(path) or not path.is_file():
         raise UserError(f"{what} not found: {path.absolute()} is not a file; check the path")
     try:
         document = load_yaml(decode(path.read_bytes()))
+    except OSError as error:
+        raise UserError(f"{what} {path.absolute()} cannot be read: {error.strerror}") from None
     except YamlError as error:
         raise UserError.from_problems(f"{what} {path} is not valid YAML:", error.problems) from None
     values = document.value

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from aipo_lab.core.errors import UserError
@@ -32,6 +32,21 @@ def parse_override(text: str) -> Override:
     except YamlError as error:
         reasons = "; ".join(problem.partition(": ")[2] for problem in error.problems)
         raise UserError(f"--set {text!r}: the value is not valid YAML: {reasons}") from None
+
+
+def parse_overrides(texts: Sequence[str]) -> list[Override]:
+    """All that `--set` gave; raises one `UserError` for all that are not of its form."""
+    parsed, problems = [], []
+    for text in texts:
+        try:
+            parsed.append(parse_override(text))
+        except UserError as error:
+            problems.append(str(error))
+    if len(problems) > 1:
+        raise UserError.from_problems("settings are not valid:", problems)
+    if problems:
+        raise UserError(problems[0])
+    return parsed
 
 
 def set_text(override: tuple[str, Any]) -> str:
@@ -65,6 +80,19 @@ def apply_all(values: dict[str, Any], changes: Mapping[str, Any], origins: Origi
         except UserError as error:
             problems.append(origins.blame(tuple(dotted.split(".")), str(error)))
     return problems
+
+
+def apply_overrides(
+    values: dict[str, Any], overrides: Sequence[tuple[str, Any]], origins: Origins
+) -> tuple[list[str], Origins]:
+    """Apply what `--set` gave, in place; returns what was wrong, and where every setting is written now."""
+    problems = []
+    for override in overrides:
+        dotted, value = override
+        path = tuple(dotted.split("."))
+        problems += apply_all(values, {dotted: value}, Origins({path: set_text(override)}))
+        origins = origins.with_place(path, set_text(override))
+    return problems, origins
 
 
 def merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:

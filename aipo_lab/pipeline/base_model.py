@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from aipo_lab.core.errors import MissingDependency, UserError
+from aipo_lab.core.paths import is_there
 from aipo_lab.models.fingerprint import fingerprint_folder
 from aipo_lab.pipeline.recipe import Recipe
 from aipo_lab.stages.definition import Runtime
@@ -43,7 +44,7 @@ def find_base_model(source: str) -> BaseModel:
     assets = [asset.name for asset in list_assets()]
     if source in assets:
         folder = find(source)
-    elif Path(source).exists():
+    elif is_there(Path(source)):
         folder = Path(source)
     elif source.count("/") == 1 and not source.startswith((".", "/", "~")):
         folder = _download(source)

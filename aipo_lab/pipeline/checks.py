@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 from aipo_lab.core.errors import UserError
 from aipo_lab.core.origins import Origins
+from aipo_lab.core.paths import is_there
 from aipo_lab.pipeline.recipe import Recipe
 
 
@@ -173,11 +174,14 @@ def model_positions(folder: Path) -> int | None:
 
 def _model_folder(source: str) -> Path | None:
     """The folder of a base model that is on this machine already; None for one that is made or fetched first."""
-    from aipo_lab.assets import find, list_assets
+    from aipo_lab.assets import find
 
-    if source in [asset.name for asset in list_assets() if asset.present]:
+    if source == "micro":
+        return None
+    try:
         return find(source)
-    return Path(source) if Path(source).is_dir() else None
+    except UserError:  # no asset, or not fetched
+        return Path(source) if is_there(Path(source)) and Path(source).is_dir() else None
 
 
 CHECKS: tuple[Callable[[Recipe], Iterator[Problem]], ...] = (

@@ -17,6 +17,7 @@ from aipo_lab.benchmarks.embedded import EMBEDDED_BENCHMARKS
 from aipo_lab.core.config import StrictModel, apply_override, parse_yaml, read_yaml_document, suggest, validate
 from aipo_lab.core.errors import UserError
 from aipo_lab.core.origins import Origins
+from aipo_lab.core.paths import is_there
 from aipo_lab.core.yaml_text import YamlDocument
 from aipo_lab.generation.sharded import EngineConfig
 from aipo_lab.objectives import ObjectiveDefinition, get_definition, get_objective, hyperparameter_problems
@@ -226,7 +227,7 @@ def recipe_document(recipe_or_profile: str) -> YamlDocument:
     if recipe_or_profile in profile_names():
         return YamlDocument({"profile": recipe_or_profile})
     path = Path(recipe_or_profile)
-    if path.suffix not in (".yaml", ".yml") and not path.exists():
+    if path.suffix not in (".yaml", ".yml") and not is_there(path):
         raise UserError(
             f"{recipe_or_profile!r} is neither a profile ({', '.join(profile_names())}) nor a recipe file (.yaml)"
         )

@@ -16,7 +16,7 @@ from aipo_lab.benchmarks.embedded import EMBEDDED_METRICS
 from aipo_lab.core.config import StrictModel, read_yaml_document, suggest, validate
 from aipo_lab.core.errors import UserError
 from aipo_lab.core.origins import Origins, file_origins
-from aipo_lab.core.overrides import apply_all, set_text
+from aipo_lab.core.overrides import apply_all, apply_overrides, set_text
 from aipo_lab.core.yaml_text import YamlDocument
 from aipo_lab.pipeline.checks import check_recipes
 from aipo_lab.pipeline.recipe import Recipe, build_recipe, profile_names, profile_values, recipe_document
@@ -151,11 +151,8 @@ def _change(
 ) -> Origins:
     """Apply a file's changes, then `--set`, to `values` in place; returns where all settings were written."""
     problems = apply_all(values, changes, origins)
-    for override in overrides:
-        dotted, value = override
-        own = Origins({tuple(dotted.split(".")): set_text(override)})
-        problems += apply_all(values, {dotted: value}, own)
-        origins = origins.with_place(tuple(dotted.split(".")), set_text(override))
+    more, origins = apply_overrides(values, overrides, origins)
+    problems += more
     if problems:
         raise UserError.from_problems(f"{source} is not valid:", problems)
     return origins
