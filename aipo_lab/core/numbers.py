@@ -10,7 +10,8 @@ def number_text(value: float) -> str:
     """The shortest decimal text that reads back as `value`: `1` for 1.0, `1e-05`, `20240101`, `0.1234567`."""
     if isinstance(value, int):
         return str(value)
-    return next((text for digits in range(6, 17) if float(text := f"{value:.{digits}g}") == value), repr(value))
+    short = f"{value:g}"
+    return short if float(short) == value else repr(value).removesuffix(".0")
 
 
 def value_text(value: Any) -> str:

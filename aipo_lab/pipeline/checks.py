@@ -129,35 +129,43 @@ def _device_count(torch: Any, kind: str) -> int:
     return int(backend.device_count()) if hasattr(backend, "device_count") and backend.is_available() else 0
 
 
-def model_problems(recipe: Recipe) -> Iterator[Problem]:
-    """What the base model's own files say it cannot serve, where they are at hand."""
-    folder = _model_folder(recipe.model.source)
-    if folder is not None:
-        for check in MODEL_CHECKS:
-            yield from check(recipe, folder)
-
-
-def position_problems(recipe: Recipe, folder: Path) -> Iterator[Problem]:
-    """Prompts and responses that together are longer than the model's positions."""
-    n_positions = model_positions(folder)
+def position_problems(recipe: Recipe) -> Iterator[Problem]:
+    """Prompts and responses that together are longer than the model's positions, where these are known."""
+    n_positions = _positions(recipe.model.source)
     if n_positions is None:
         return
+    has = f"the {n_positions} positions of model.source {recipe.model.source}"
     prompt, response = recipe.respond.max_prompt_tokens, recipe.respond.sampling.max_new_tokens
     if prompt + response > n_positions:
         yield Problem(
             "respond.max_prompt_tokens",
             f"prompts of {prompt} tokens and responses of {response} (respond.sampling.max_new_tokens) are more than "
-            f"the {n_positions} positions of the model in {folder.resolve()}; lower one of the two",
+            f"{has}; lower one of the two",
             ("respond.sampling.max_new_tokens", "model.source"),
         )
     for name, settings in recipe.benchmarks.embedded().items():
-        if settings.sampling.max_new_tokens >= n_positions:
-            yield Problem(
-                f"benchmarks.{name}.sampling.max_new_tokens",
-                f"{settings.sampling.max_new_tokens} leaves no room for a prompt in the {n_positions} positions of the "
-                f"model in {folder.resolve()}; lower it",
-                ("model.source",),
-            )
+        cap = settings.sampling.max_new_tokens
+        if cap >= n_positions:
+            key = f"benchmarks.{name}.sampling.max_new_tokens"
+            yield Problem(key, f"{cap} leaves no room for a prompt in {has}; lower it", ("model.source",))
+
+
+def folder_problems(recipe: Recipe) -> Iterator[Problem]:
+    """What the base model's own files say it cannot serve, where they are at hand."""
+    folder = _model_folder(recipe.model.source)
+    if folder is not None:
+        for check in FOLDER_CHECKS:
+            yield from check(recipe, folder)
+
+
+def _positions(source: str) -> int | None:
+    """The positions of a base model; None where there is no limit or the model is not here yet."""
+    if source == "micro":
+        from aipo_lab.worlds.micro.base_model import MAX_POSITIONS
+
+        return MAX_POSITIONS
+    folder = _model_folder(source)
+    return model_positions(folder) if folder else None
 
 
 def model_positions(folder: Path) -> int | None:
@@ -189,7 +197,8 @@ CHECKS: tuple[Callable[[Recipe], Iterator[Problem]], ...] = (
     sampling_problems,
     package_problems,
     device_problems,
-    model_problems,
+    position_problems,
+    folder_problems,
 )
-MODEL_CHECKS: list[Callable[[Recipe, Path], Iterator[Problem]]] = [position_problems]
-"""What is checked of the folder of a base model against the recipe; further checks are added here."""
+FOLDER_CHECKS: list[Callable[[Recipe, Path], Iterator[Problem]]] = []
+"""What is checked of the folder of a base model against the recipe, such as its chat template."""
