@@ -58,7 +58,8 @@ def instruct(context: StageContext[InstructConfig]) -> Mapping[str, Any]:
     config = context.config
     world = get_world(config.world.name, config.world.seed)
     if config.source == "pool":
-        prompts = random.Random(config.seed).sample(world.pool(), min(config.n_prompts, len(world.pool())))
+        pool = _pool(world)
+        prompts = random.Random(config.seed).sample(pool, min(config.n_prompts, len(pool)))
         counts: Counter[str] = Counter(kept=len(prompts))
     else:
         prompts, counts = _self_instruct(context, world)
@@ -71,12 +72,18 @@ def instruct(context: StageContext[InstructConfig]) -> Mapping[str, Any]:
     return {"prompts": len(prompts), "wanted": config.n_prompts, "counts": dict(sorted(counts.items()))}
 
 
+def _pool(world: World) -> list[str]:
+    """The prompt pool, without what the policy will be judged on."""
+    held_out = set(world.benchmark_prompts())
+    return [prompt for prompt in world.pool() if prompt not in held_out]
+
+
 def _reasons(counts: Counter[str]) -> str:
     return ", ".join(f"{reason} {count}" for reason, count in counts.most_common()) or "none generated"
 
 
 def _self_instruct(context: StageContext[InstructConfig], world: World) -> tuple[list[str], Counter[str]]:
-    config, pool = context.config, world.pool()
+    config, pool = context.config, _pool(world)
     policy = input_policy(context)
     keeper = InstructionFilter(
         lambda text: len(policy.tokenizer(text, add_special_tokens=False)["input_ids"]),
