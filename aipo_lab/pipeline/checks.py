@@ -17,6 +17,7 @@ from aipo_lab.core.errors import UserError
 from aipo_lab.core.origins import Origins
 from aipo_lab.core.paths import is_there
 from aipo_lab.pipeline.recipe import Recipe
+from aipo_lab.worlds import get_world
 
 
 class Problem(NamedTuple):
@@ -42,11 +43,15 @@ def check_recipes(recipes: Sequence[tuple[Recipe, Origins]], source: str) -> Non
 def batch_problems(recipe: Recipe) -> Iterator[Problem]:
     """Batches larger than an iteration's pairs can be, and trainings that never leave the warm-up."""
     n_pairs, train = recipe.instruct.n_prompts, recipe.train
+    pool = ""
+    if recipe.instruct.source == "pool":
+        n_pool = len(get_world(recipe.world.name, recipe.world.seed).pool())
+        n_pairs, pool = min(n_pairs, n_pool), f", the pool holds {n_pool}"
     if train.batch_size > n_pairs:
         yield Problem(
             "train.batch_size",
-            f"{train.batch_size} pairs do not exist: {n_pairs} prompts (instruct.n_prompts) make at most {n_pairs} "
-            f"pairs an iteration; lower train.batch_size or raise instruct.n_prompts",
+            f"{train.batch_size} pairs do not exist: {n_pairs} prompts (instruct.n_prompts{pool}) make at most "
+            f"{n_pairs} pairs an iteration; lower train.batch_size or raise instruct.n_prompts",
             ("instruct.n_prompts",),
         )
         return

@@ -37,6 +37,10 @@ def test_shipped_profiles_can_run(profile: str) -> None:
     [
         ([("train.batch_size", 257)], ("train.batch_size: 257", "256 prompts (instruct.n_prompts)")),
         ([("instruct.n_prompts", 8)], ("train.batch_size: 32", "at most 8 pairs")),
+        (
+            [("instruct.source", "pool"), ("instruct.n_prompts", 4096), ("train.batch_size", 3000)],
+            ("train.batch_size: 3000", "the pool holds 2048", "at most 2048 pairs"),
+        ),
         ([("train.batch_size", 256)], ("train.warmup_ratio: ", "1 optimiser step(s), all of them warm-up")),
         ([("train.warmup_ratio", 0.9), ("train.batch_size", 64)], ("4 optimiser step(s)", "train.warmup_ratio 0.9")),
         ([("respond.sampling.temperature", 0)], ("respond.sampling.temperature: 0", "4 candidates")),
