@@ -92,10 +92,10 @@ def sweep(
     max_cost_usd: float | None,
 ) -> None:
     """Run every trial of a sweep FILE, evaluate each iteration, log and draw. Run it again to resume."""
-    from aipo_lab.core.config import parse_override
+    from aipo_lab.core.overrides import parse_overrides
     from aipo_lab.sweeps.sweep import load_sweep
 
-    trials = load_sweep(file, profile, [parse_override(text) for text in overrides])
+    trials = load_sweep(file, profile, parse_overrides(overrides))
     _run(trials, out, store, executor, tracker, max_cost_usd)
 
 
@@ -117,10 +117,10 @@ def run(
     max_cost_usd: float | None,
 ) -> None:
     """Run one trial: a profile (micro, laptop) or a recipe file."""
-    from aipo_lab.core.config import parse_override
+    from aipo_lab.core.overrides import parse_overrides
     from aipo_lab.sweeps.sweep import single_run
 
-    trial = single_run(recipe_or_profile, [parse_override(text) for text in overrides])
+    trial = single_run(recipe_or_profile, parse_overrides(overrides))
     _run(trial, out, store, executor, tracker, max_cost_usd)
 
 
@@ -132,10 +132,10 @@ def run(
 def plan(file: Path, profile: str | None, overrides: tuple[str, ...], store: Path) -> None:
     """Show what a sweep FILE would do: trials, stages shared and stored, tokens, time."""
     from aipo_lab.console.plan_view import show_plan
-    from aipo_lab.core.config import parse_override
+    from aipo_lab.core.overrides import parse_overrides
     from aipo_lab.sweeps.sweep import load_sweep
 
-    show_plan(load_sweep(file, profile, [parse_override(text) for text in overrides]), store)
+    show_plan(load_sweep(file, profile, parse_overrides(overrides)), store)
 
 
 @main.command()

@@ -6,62 +6,122 @@ import difflib
 import re
 import types
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 
-import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from aipo_lab.core.errors import UserError
+from aipo_lab.core.origins import Origins
+from aipo_lab.core.overrides import apply_override, merge, parse_override
+from aipo_lab.core.paths import is_there
+from aipo_lab.core.yaml_text import YamlDocument, YamlError, decode, load_yaml, parse_yaml
+
+__all__ = [
+    "StrictModel",
+    "apply_override",
+    "merge",
+    "parse_override",
+    "parse_yaml",
+    "read_yaml",
+    "read_yaml_document",
+    "suggest",
+    "validate",
+]
 
 
 class StrictModel(BaseModel):
-    """A configuration section: frozen, finite numbers only, unknown keys refused."""
+    """A configuration section: frozen, finite numbers only, unknown keys refused, yes and no are no numbers."""
 
     model_config = ConfigDict(
         extra="forbid", frozen=True, allow_inf_nan=False, protected_namespaces=(), populate_by_name=True
     )
 
+    @model_validator(mode="before")
+    @classmethod
+    def _truth_values_are_no_numbers(cls, values: Any) -> Any:
+        """YAML reads `yes`, `no`, `on` and `off` as truth values, which pydantic would take for 1 and 0."""
+        if not isinstance(values, dict):
+            return values
+        wrong = {
+            key: _marked(value) for key, value in values.items() if _holds_truth(value) and not _allows_truth(cls, key)
+        }
+        return {**values, **wrong} if wrong else values
+
+
+class _TruthValue:
+    """Stands for a truth value where none belongs; no field accepts it."""
+
+    def __init__(self, value: bool) -> None:
+        self.value = value
+
+    def __repr__(self) -> str:
+        return f"{self.value}: YAML reads yes, no, on, off, true and false as truth values"
+
+
+def _holds_truth(value: object) -> bool:
+    return value is True or value is False or (type(value) is list and any(map(_holds_truth, value)))
+
+
+def _marked(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_marked(one) for one in value]
+    return _TruthValue(value) if isinstance(value, bool) else value
+
+
+@cache
+def _allows_truth(model: type[BaseModel], key: str) -> bool:
+    """Whether the field called `key` may hold a truth value; an unknown one is somebody else's error."""
+    annotations = [field.annotation for name, field in model.model_fields.items() if key in (name, field.alias)]
+    return not annotations or any(map(_takes_truth, annotations))
+
+
+def _takes_truth(annotation: Any) -> bool:
+    return annotation in (bool, Any, object) or any(_takes_truth(part) for part in get_args(annotation))
+
 
 Model = TypeVar("Model", bound=BaseModel)
 
 
-def validate(model: type[Model], values: Mapping[str, Any], source: str) -> Model:
-    """Build `model` from `values`; raises one `UserError` naming every problem and its place in `source`."""
+def validate(model: type[Model], values: Mapping[str, Any], source: str, origins: Origins | None = None) -> Model:
+    """Build `model` from `values`; raises one `UserError` naming every problem and its place in `source`.
+
+    `origins` say where the values were written, for the error.
+    """
     try:
         return model.model_validate(values)
     except ValidationError as error:
-        problems = [_describe(model, detail) for detail in error.errors()]
+        blame = (origins or Origins()).blame
+        problems = dict.fromkeys(blame(_location(detail), _describe(model, detail)) for detail in error.errors())
         raise UserError.from_problems(f"{source} is not valid:", problems) from None
 
 
-class _Loader(yaml.SafeLoader):
-    """The safe loader, which also takes `3e-4` for the number everybody means by it (YAML 1.1 does not)."""
+def read_yaml_document(path: Path, what: str) -> YamlDocument:
+    """Read a YAML mapping with its lines.
 
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"[-+]?(\d[\d_]*\.?[\d_]*|\.\d[\d_]*)[eE][-+]?\d+$"), list("-+0123456789.")
-)
-
-
-def parse_yaml(text: str) -> Any:
-    """The value of a YAML document, safely; raises `yaml.YAMLError`."""
-    return yaml.load(text, _Loader)  # noqa: S506 - a subclass of SafeLoader
-
-
-def read_yaml(path: Path, what: str) -> dict[str, Any]:
-    """Read a YAML mapping; raises `UserError` naming `what` if it is missing, broken or not a mapping."""
-    if not path.is_file():
-        raise UserError(f"{what} not found: {path} is not a file; check the path (now in {Path.cwd()})")
+    Raises `UserError` naming `what` and every problem if it is missing, broken or not a mapping.
+    """
+    if not is_there(path) or not path.is_file():
+        raise UserError(f"{what} not found: {path.absolute()} is not a file; check the path")
     try:
-        values = parse_yaml(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{what} {path} is not valid YAML: {error}") from None
+        document = load_yaml(decode(path.read_bytes()))
+    except OSError as error:
+        raise UserError(f"{what} {path.absolute()} cannot be read: {error.strerror}") from None
+    except YamlError as error:
+        raise UserError.from_problems(f"{what} {path} is not valid YAML:", error.problems) from None
+    values = document.value
     if values is None:
         raise UserError(f"{what} {path} is empty; it must hold a mapping of keys to values")
     if not isinstance(values, dict):
         raise UserError(f"{what} {path} must hold a mapping of keys to values, not {type(values).__name__}")
-    return values
+    return document
+
+
+def read_yaml(path: Path, what: str) -> dict[str, Any]:
+    """The mapping of `read_yaml_document`, without its lines."""
+    mapping: dict[str, Any] = read_yaml_document(path, what).value
+    return mapping
 
 
 def suggest(name: str, valid: list[str]) -> str:
@@ -69,6 +129,14 @@ def suggest(name: str, valid: list[str]) -> str:
     near = difflib.get_close_matches(name, valid, n=1)
     hint = f"did you mean {near[0]!r}? " if near else ""
     return f"{hint}valid: {', '.join(valid)}"
+
+
+_KIND_TRIED = re.compile(r"function-.*|float|int|str|bool|(list|dict|tuple|literal)\[.*\]")
+
+
+def _location(detail: Any) -> list[Any]:
+    """The keys that lead to a problem, without pydantic's own marks for the kinds of value that it tried."""
+    return [part for part in detail["loc"] if not _KIND_TRIED.fullmatch(str(part))]
 
 
 def _describe(model: type[BaseModel], detail: Any) -> str:
@@ -88,12 +156,15 @@ def problem_text(model: type[BaseModel], detail: Any) -> str:
         return "required, but not given"
     message = str(detail["msg"]).removeprefix("Value error, ")
     given = detail.get("input")
-    shown = "" if detail["type"] == "chosen" or isinstance(given, dict | BaseModel) else f" (got {given!r})"
+    if detail["type"] == "string_type" and isinstance(given, int | float | _TruthValue):
+        message += "; put it in quotes"
+    hidden = detail["type"] == "chosen" or isinstance(given, dict | BaseModel)
+    shown = "" if hidden else f" (got {_shortened(repr(given))})"
     return f"{message}{shown}" if location else message
 
 
-def _location(detail: Any) -> list[Any]:
-    return [part for part in detail["loc"] if not str(part).startswith("function-")]
+def _shortened(text: str) -> str:
+    return text if len(text) <= 200 else f"{text[:200]}…"
 
 
 def _key_names(model: type[BaseModel]) -> list[str]:
@@ -118,57 +189,3 @@ def _model_in(annotation: Any) -> type[BaseModel] | None:
     if get_origin(annotation) in (Union, types.UnionType, Annotated, dict, list, tuple):
         return next((found for part in get_args(annotation) if (found := _model_in(part))), None)
     return None
-
-
-def apply_override(values: dict[str, Any], dotted: str, value: Any) -> None:
-    """Set `values["a"]["b"] = value` for the dotted key `a.b`, in place.
-
-    Raises `UserError` when the path runs through something that is not a section.
-    """
-    *sections, last = dotted.split(".")
-    current = values
-    for section in sections:
-        if not isinstance(current.setdefault(section, {}), dict):
-            raise UserError(f"cannot set {dotted}: {section} is a value, not a section")
-        current = current[section]
-    if isinstance(current.get(last), dict) and not isinstance(value, dict):
-        keys = ", ".join(f"{dotted}.{key}" for key in current[last])
-        raise UserError(f"cannot set {dotted} to {value!r}: it is a section; set one of {keys}")
-    if sections and _names_another(sections[-1], current, {last: value}):
-        current.clear()
-    current.update(merge({last: current[last]}, {last: value}) if last in current else {last: value})
-
-
-CHOOSING_KEYS = {"rank": ("ranker", "proxy"), "engine": ("name", "transformers"), "prompts": ("source", "world")}
-"""By section: the key that chooses one of several things, whose settings the other keys are, and its default."""
-
-
-def parse_override(text: str) -> tuple[str, Any]:
-    """Parse `a.b=value` of `--set`; the value is YAML (`1`, `0.5`, `[1, 2]`, `text`)."""
-    dotted, separator, value = text.partition("=")
-    if not separator or not dotted.strip() or "" in dotted.strip().split("."):
-        raise UserError(f"--set {text!r} is not of the form section.key=value, e.g. --set train.batch_size=32")
-    try:
-        return dotted.strip(), parse_yaml(value)
-    except yaml.YAMLError as error:
-        raise UserError(f"--set {text!r}: the value is not valid YAML: {error}") from None
-
-
-def merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """A copy of `base` with the sections of `changes` merged into it, key by key.
-
-    A section that chooses something else than before (`CHOOSING_KEYS`) replaces the one before it.
-    """
-    merged = dict(base)
-    for key, value in changes.items():
-        if isinstance(value, Mapping) and isinstance(merged.get(key), Mapping):
-            merged[key] = dict(value) if _names_another(key, merged[key], value) else merge(merged[key], value)
-        else:
-            merged[key] = value
-    return merged
-
-
-def _names_another(section: str, before: Mapping[str, Any], change: Mapping[str, Any]) -> bool:
-    """Whether a change to a section chooses something else than the section does."""
-    key, default = CHOOSING_KEYS.get(section, ("", ""))
-    return key in change and change[key] != before.get(key, default)

@@ -8,10 +8,16 @@ from collections.abc import Iterable
 class UserError(ValueError):
     """A mistake in what the user gave: the message names the value, the rule and the next step."""
 
+    problems: tuple[str, ...] = ()
+    """The single problems, where the message has a heading over several."""
+
     @classmethod
     def from_problems(cls, heading: str, problems: Iterable[str]) -> UserError:
         """One error for several problems, one per line under `heading`."""
-        return cls("\n".join([heading, *(f"  - {problem}" for problem in problems)]))
+        listed = tuple(problems)
+        error = cls("\n".join([heading, *(f"  - {problem}" for problem in listed)]))
+        error.problems = listed
+        return error
 
 
 class StageFailed(RuntimeError):

@@ -13,9 +13,11 @@ from aipo_lab.benchmarks.catalogue import embedded_names, official_entry, offici
 from aipo_lab.benchmarks.config import BenchmarksConfig
 from aipo_lab.benchmarks.official import file_name
 from aipo_lab.benchmarks.resources import find_resources
-from aipo_lab.core.config import StrictModel, apply_override, parse_override, suggest, validate
+from aipo_lab.core.config import StrictModel, suggest, validate
 from aipo_lab.core.errors import UserError
 from aipo_lab.core.hashing import sha256_of
+from aipo_lab.core.origins import Origins
+from aipo_lab.core.overrides import apply_overrides, parse_overrides
 from aipo_lab.generation.engine import EngineChoice
 from aipo_lab.generation.transformers_engine import TransformersEngineSettings
 from aipo_lab.pipeline.base_model import find_base_model
@@ -135,6 +137,7 @@ def evaluation_config(
     if judge is not None:
         section["judge"] = {"model": judge}
     values = {"model": model, "benchmarks": section}
-    for dotted, value in map(parse_override, overrides):
-        apply_override(values, dotted, value)
-    return validate(EvaluationConfig, values, "the evaluation")
+    problems, origins = apply_overrides(values, parse_overrides(overrides), Origins())
+    if problems:
+        raise UserError.from_problems("the evaluation is not valid:", problems)
+    return validate(EvaluationConfig, values, "the evaluation", origins)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from aipo_lab.core.errors import MissingDependency, UserError
+from aipo_lab.core.paths import is_there
 from aipo_lab.models.fingerprint import fingerprint_folder
 from aipo_lab.models.model_folder import check_folder
 from aipo_lab.pipeline.recipe import Recipe
@@ -43,13 +44,14 @@ def find_base_model(source: str) -> BaseModel:
     assets = [asset.name for asset in list_assets()]
     if source in assets:
         folder = find(source)
-    elif Path(source).exists():
+    elif is_there(Path(source)):
         folder = Path(source)
     elif source.count("/") == 1 and not source.startswith((".", "/", "~")):
         folder = _download(source)
     else:
         raise UserError(
-            f"model.source {source!r} is not a folder that exists, nor one of micro, {', '.join(assets)}, "
+            f"model.source {source!r} is not a folder that exists (looked for {Path(source).absolute()}), "
+            f"nor one of micro, {', '.join(assets)}, "
             "nor a hub id owner/name"
         )
     check_model_folder(folder)
@@ -74,5 +76,6 @@ def _download(source: str) -> Path:
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         reason = str(error).splitlines()[0]
         raise UserError(
-            f"model.source {source!r} is not a folder here and could not be had from the model hub: {reason}"
+            f"model.source {source!r} is not a folder here ({Path(source).absolute()}) and could not be had from the "
+            f"model hub: {reason}"
         ) from None

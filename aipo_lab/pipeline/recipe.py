@@ -13,8 +13,11 @@ from pydantic import Field, field_validator, model_validator
 
 from aipo_lab.benchmarks.catalogue import embedded_names, official_names
 from aipo_lab.benchmarks.config import BenchmarksConfig
-from aipo_lab.core.config import StrictModel, apply_override, merge, parse_yaml, read_yaml, suggest, validate
+from aipo_lab.core.config import StrictModel, apply_override, parse_yaml, read_yaml_document, suggest, validate
 from aipo_lab.core.errors import UserError
+from aipo_lab.core.origins import Origins
+from aipo_lab.core.paths import is_there
+from aipo_lab.core.yaml_text import YamlDocument
 from aipo_lab.generation.engine import EngineChoice
 from aipo_lab.generation.transformers_engine import TransformersEngineSettings
 from aipo_lab.objectives import ObjectiveDefinition, get_definition, get_objective, hyperparameter_problems
@@ -94,7 +97,9 @@ class ModelConfig(StrictModel):
     """The base model."""
 
     source: str = Field(
-        "micro", description="micro (trained here), an asset's name, a model folder, or a hub id owner/name"
+        "micro",
+        description="micro (trained here), an asset's name, a model folder (sought from where the command runs), "
+        "or a hub id owner/name",
     )
     micro: MicroBaseConfig = Field(
         default_factory=MicroBaseConfig, description="how the micro world's policy is trained"
@@ -207,7 +212,7 @@ def profile_names() -> list[str]:
 def profile_values(name: str) -> dict[str, Any]:
     """The values of a shipped profile; raises `UserError` listing the valid names."""
     if name not in profile_names():
-        raise UserError(f"unknown profile {name!r}; {suggest(name, profile_names())}")
+        raise UserError(f"unknown profile {name!r}; {suggest(str(name), profile_names())}")
     text = (resources.files("aipo_lab.pipeline") / "profiles" / f"{name}.yaml").read_text(encoding="utf-8")
     values = parse_yaml(text)
     assert isinstance(values, dict)
@@ -216,24 +221,39 @@ def profile_values(name: str) -> dict[str, Any]:
 
 def recipe_values(recipe_or_profile: str) -> dict[str, Any]:
     """The values of a profile, or of a recipe file: a `profile` to start from and changes to it."""
+    changes = dict(recipe_document(recipe_or_profile).value)
+    values = profile_values(changes.pop("profile", "micro"))
+    for dotted, value in changes.items():
+        apply_override(values, dotted, value)
+    return values
+
+
+def recipe_document(recipe_or_profile: str) -> YamlDocument:
+    """A recipe file, or one that says no more than the name of a profile."""
     if recipe_or_profile in profile_names():
-        return profile_values(recipe_or_profile)
+        return YamlDocument({"profile": recipe_or_profile})
     path = Path(recipe_or_profile)
-    if path.suffix not in (".yaml", ".yml") and not path.exists():
+    if path.suffix not in (".yaml", ".yml") and not is_there(path):
         raise UserError(
             f"{recipe_or_profile!r} is neither a profile ({', '.join(profile_names())}) nor a recipe file (.yaml)"
         )
-    values = read_yaml(path, "recipe file")
-    if "space" in values:
+    document = read_yaml_document(path, "recipe file")
+    if "space" in document.value:
         raise UserError(f"{path} is a sweep file, not a recipe; run it with: aipo-lab sweep {path}")
-    return merge(profile_values(values.pop("profile", "micro")), values)
+    return document
 
 
 def build_recipe(
-    values: Mapping[str, Any], overrides: Sequence[tuple[str, Any]] = (), source: str = "the recipe"
+    values: Mapping[str, Any],
+    overrides: Sequence[tuple[str, Any]] = (),
+    source: str = "the recipe",
+    origins: Origins | None = None,
 ) -> Recipe:
-    """Validate `values` with dotted `overrides` applied; raises one `UserError` with every problem."""
+    """Validate `values` with dotted `overrides` applied; raises one `UserError` with every problem.
+
+    `origins` say where the values were written, for the error.
+    """
     changed = copy.deepcopy(dict(values))
     for dotted, value in overrides:
         apply_override(changed, dotted, value)
-    return validate(Recipe, changed, source)
+    return validate(Recipe, changed, source, origins)

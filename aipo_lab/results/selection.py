@@ -11,6 +11,7 @@ from typing import Literal
 from aipo_lab.benchmarks.catalogue import BENCHMARK_METRICS
 from aipo_lab.benchmarks.metrics import BenchmarkMetrics
 from aipo_lab.core.errors import UserError
+from aipo_lab.core.numbers import number_text
 from aipo_lab.results.rows import ResultRow
 
 VALID_FORMS = "top_left, max:<metric>, max:<metric>@length<=<x>"
@@ -28,7 +29,7 @@ class SelectionRule:
     def __str__(self) -> str:
         if self.kind == "top_left":
             return "top_left"
-        limit = "" if self.length_limit is None else f"@length<={self.length_limit:g}"
+        limit = "" if self.length_limit is None else f"@length<={number_text(self.length_limit)}"
         return f"max:{self.metric}{limit}"
 
 

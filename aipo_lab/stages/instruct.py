@@ -58,7 +58,7 @@ def instruct(context: StageContext[InstructConfig]) -> Mapping[str, Any]:
     """Write `prompts.jsonl`; the summary counts what was generated, kept and dropped, by reason."""
     config = context.config
     world = get_world(config.world.name, config.world.seed)
-    pool = list(PROMPTS.get(config.prompts.source).open(config.prompts, world).pool())
+    pool = _pool(config, world)
     if config.source == "pool":
         prompts = random.Random(config.seed).sample(pool, min(config.n_prompts, len(pool)))
         counts: Counter[str] = Counter(kept=len(prompts))
@@ -71,6 +71,13 @@ def instruct(context: StageContext[InstructConfig]) -> Mapping[str, Any]:
         ({"id": f"{i:06d}", "prompt": text, "source": config.source} for i, text in enumerate(prompts)),
     )
     return {"prompts": len(prompts), "wanted": config.n_prompts, "counts": dict(sorted(counts.items()))}
+
+
+def _pool(config: InstructConfig, world: World) -> list[str]:
+    """The prompt pool, without what the policy will be judged on."""
+    held_out = set(world.benchmark_prompts())
+    source = PROMPTS.get(config.prompts.source).open(config.prompts, world)
+    return [prompt for prompt in source.pool() if prompt not in held_out]
 
 
 def _reasons(counts: Counter[str]) -> str:

@@ -11,13 +11,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from aipo_lab.benchmarks.resources import BenchmarkResources, judge_name
 from aipo_lab.core.config import parse_yaml
 from aipo_lab.core.errors import UserError
 from aipo_lab.core.jsonl import read_json, write_json, write_text_atomically
 from aipo_lab.core.store import make_writable_folder, package_versions
+from aipo_lab.core.yaml_text import dump_yaml
 from aipo_lab.judging.ledger import ledger_path
 from aipo_lab.pipeline.base_model import BaseModel
 from aipo_lab.pipeline.recipe import Recipe
@@ -97,7 +96,7 @@ class SweepFolder:
         header = "# Written by aipo-lab: the sweep as it runs, with everything resolved.\n"
         write_text_atomically(
             self.configuration,
-            header + yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=110),
+            header + dump_yaml(values),
         )
 
     def load_sweep(self) -> tuple[Sweep, dict[str, BaseModel], BenchmarkResources, Path]:

@@ -2,34 +2,38 @@
 
 from __future__ import annotations
 
-import itertools
-from collections import Counter
+import re
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from aipo_lab.benchmarks.catalogue import BENCHMARKS
-from aipo_lab.core.config import StrictModel, apply_override, read_yaml, suggest, validate
+from aipo_lab.core.config import StrictModel, read_yaml_document, suggest, validate
 from aipo_lab.core.errors import UserError
-from aipo_lab.objectives import get_definition, objective_names
-from aipo_lab.pipeline.recipe import Recipe, build_recipe, profile_names, profile_values, recipe_values
+from aipo_lab.core.origins import Origins, file_origins
+from aipo_lab.core.overrides import apply_all, apply_overrides, set_text
+from aipo_lab.core.yaml_text import YamlDocument
+from aipo_lab.pipeline.checks import check_recipes
+from aipo_lab.pipeline.recipe import Recipe, build_recipe, profile_names, profile_values, recipe_document
 from aipo_lab.results.selection import SelectionRule, parse_rule
+from aipo_lab.sweeps.space import entry_place, grid, section_problems, space_problems
+from aipo_lab.sweeps.trial import Trial, build_trials, point_origins, trial_name
 
-PLAIN_RECIPE_KEYS = ("seed", "iterations")
-"""Recipe keys without a section that a space may sweep."""
+__all__ = ["Sweep", "Trial", "build_trials", "load_sweep", "single_run", "trial_name"]
 
-HYPERPARAMETERS = ("beta", "alpha", "gamma", "lambda", "label_smoothing")
-ABBREVIATIONS = {"beta": "b", "alpha": "a", "gamma": "g", "lambda": "l", "label_smoothing": "e"}
+RESERVED_NAMES = ("store", "evaluations")
+"""Folders of `runs/` that are not sweeps'."""
 
 
 class SweepSpec(StrictModel):
     """A sweep file."""
 
     name: str = Field(
-        pattern=r"^[\w.-]+$", description="name of the sweep and of its output folder: letters, digits, . _ -"
+        description="name of the sweep and of its output folder: letters, digits, . _ -, the first a letter or digit"
     )
     profile: str = Field("micro", description="profile every trial starts from")
     description: str = Field("", description="what the sweep is for")
@@ -42,32 +46,22 @@ class SweepSpec(StrictModel):
     )
     select: str = Field("top_left", description="rule that picks the best trial")
 
+    @field_validator("name", mode="before")
+    @classmethod
+    def _one_spelling(cls, name: object) -> object:
+        """Composed and decomposed letters look the same, and are the same file to some systems."""
+        return unicodedata.normalize("NFC", name) if isinstance(name, str) else name
 
-@dataclass(frozen=True)
-class Trial:
-    """One point of the search space: its name, what it sets, and the recipe that follows."""
-
-    name: str
-    settings: Mapping[str, Any]
-    recipe: Recipe
-
-    @property
-    def objective(self) -> str:
-        """The trial's objective."""
-        return self.recipe.objective.name
-
-    def hyperparameters(self) -> dict[str, str]:
-        """What distinguishes the trial, as text by YAML name: its objective's hyperparameters in full, and
-        the recipe keys the sweep varies."""
-        settings = [self.recipe.objective.at(t).hyperparameters for t in range(self.recipe.iterations)]
-        shown = {}
-        for name in self.recipe.objective.definition.hyperparameters:
-            values = [f"{one[name]:g}" for one in settings]
-            yaml_name = name.rstrip("_")
-            if yaml_name != "label_smoothing" or any(one[name] for one in settings):
-                shown[yaml_name] = values[0] if len(set(values)) == 1 else f"[{', '.join(values)}]"
-        varied = {key: value for key, value in self.settings.items() if _is_recipe_key(key)}
-        return shown | {key: f"{value:g}" if _is_float(value) else str(value) for key, value in varied.items()}
+    @field_validator("name")
+    @classmethod
+    def _names_a_folder(cls, name: str) -> str:
+        if not re.fullmatch(r"\w[\w.-]{0,99}", name):
+            raise ValueError(
+                "names the output folder: at most 100 letters, digits, dots, _ and -, the first a letter or digit"
+            )
+        if name.casefold() in RESERVED_NAMES:
+            raise ValueError(f"runs/{name} is a folder of the program itself; choose another name")
+        return name
 
 
 @dataclass(frozen=True)
@@ -84,22 +78,26 @@ class Sweep:
 
 
 def load_sweep(path: Path, profile: str | None = None, overrides: Sequence[tuple[str, Any]] = ()) -> Sweep:
-    """The sweep of a file, with `--profile` and `--set` applied.
+    """The sweep of a file, with `--profile` and `--set` applied, and checked against this machine.
 
     Raises `UserError` with every problem of the file or of any trial's recipe.
     """
     if str(path) in profile_names():
         raise UserError(f"{path} is a profile, not a sweep file; run one trial of it with: aipo-lab run {path}")
-    spec = validate(SweepSpec, read_yaml(path, "sweep file"), f"sweep file {path}")
+    document = read_yaml_document(path, "sweep file")
+    source = _with_settings(f"sweep file {path}", overrides)
+    spec = validate(SweepSpec, document.value, f"sweep file {path}", file_origins(document))
+    problems = section_problems(spec.recipe, "recipe", document) + space_problems(spec.space, overrides, document)
+    if problems:
+        raise UserError.from_problems(f"{source} is not valid:", problems)
     rule = parse_rule(spec.select)
-    base = profile_values(profile or spec.profile)
-    changes = [*spec.recipe.items(), *overrides]
-    for dotted, value in changes:
-        apply_override(base, dotted, value)
-    _check_space(spec, [dotted for dotted, _ in overrides], path)
-    points = [point for entry in spec.space for point in _grid(entry)]
-    trials = build_trials(base, points, f"sweep file {path}")
+    base = _base_values(profile, spec.profile, document, source)
+    origins = _change(base, spec.recipe, file_origins(document, ("recipe",)), overrides, source)
+    places = [entry_place(number, document) for number, entry in enumerate(spec.space) for _ in grid(entry)]
+    trials = build_trials(base, [point for entry in spec.space for point in grid(entry)], source, origins, places)
     _check_metric(rule, trials[0].recipe)
+    written = [point_origins(origins, trial.settings, place) for trial, place in zip(trials, places, strict=True)]
+    check_recipes(list(zip((trial.recipe for trial in trials), written, strict=True)), source)
     _pin_judge(base, trials[0].recipe)
     return Sweep(
         name=spec.name if profile in (None, spec.profile) else f"{spec.name}-{profile}",
@@ -114,87 +112,49 @@ def load_sweep(path: Path, profile: str | None = None, overrides: Sequence[tuple
 
 def single_run(recipe_or_profile: str, overrides: Sequence[tuple[str, Any]] = ()) -> Sweep:
     """A sweep of one trial, from a profile or a recipe file."""
-    values = recipe_values(recipe_or_profile)
-    for dotted, value in overrides:
-        apply_override(values, dotted, value)
-    recipe = build_recipe(values, source=f"recipe {recipe_or_profile}")
+    document = recipe_document(recipe_or_profile)
+    source = _with_settings(f"recipe {recipe_or_profile}", overrides)
+    changes = dict(document.value)
+    if problems := section_problems(changes, "", document):
+        raise UserError.from_problems(f"{source} is not valid:", problems)
+    values = _base_values(None, changes.pop("profile", "micro"), document, source)
+    origins = _change(values, changes, file_origins(document), overrides, source)
+    recipe = build_recipe(values, source=source, origins=origins)
+    check_recipes([(recipe, origins)], source)
     _pin_judge(values, recipe)
     name = f"{Path(recipe_or_profile).stem}-{recipe.objective.name}"
     trial = Trial(recipe.objective.name, {}, recipe)
     return Sweep(name, recipe.profile, "top_left", values, (trial,), source=recipe_or_profile)
 
 
-def build_trials(base: Mapping[str, Any], points: Sequence[Mapping[str, Any]], source: str) -> tuple[Trial, ...]:
-    """One trial per point; problems of all of them are reported together, each once."""
-    trials: list[Trial] = []
-    problems: dict[str, None] = {}
-    for point in points:
-        name = trial_name(point)
-        try:
-            trials.append(Trial(name, point, build_recipe(base, _overrides(point), f"trial {name}")))
-        except UserError as error:
-            problems |= dict.fromkeys(line.removeprefix("  - ") for line in str(error).splitlines()[1:])
+def _base_values(option: str | None, name: str, document: YamlDocument, source: str) -> dict[str, Any]:
+    """The values of the profile that `--profile` or else the file names."""
+    try:
+        return profile_values(option or name)
+    except UserError as error:
+        place = "--profile" if option else f"{source}: line {document.line(('profile',))}"
+        raise UserError(f"{place}: {error}") from None
+
+
+def _with_settings(source: str, overrides: Sequence[tuple[str, Any]]) -> str:
+    """`source`, and what `--set` changes of it, for the heading of an error."""
+    return f"{source} with {' '.join(map(set_text, overrides))}" if overrides else source
+
+
+def _change(
+    values: dict[str, Any],
+    changes: Mapping[str, Any],
+    origins: Origins,
+    overrides: Sequence[tuple[str, Any]],
+    source: str,
+) -> Origins:
+    """Apply a file's changes, then `--set`, to `values` in place; returns where all settings were written."""
+    problems = apply_all(values, changes, origins)
+    more, origins = apply_overrides(values, overrides, origins)
+    problems += more
     if problems:
         raise UserError.from_problems(f"{source} is not valid:", problems)
-    repeated = [name for name, count in Counter(trial.name for trial in trials).items() if count > 1]
-    if repeated:
-        raise UserError(f"{source}: the space holds {', '.join(repeated)} more than once; remove the repetition")
-    return tuple(trials)
-
-
-def trial_name(point: Mapping[str, Any]) -> str:
-    """A readable, unique name: `aipo-b0.1-a0.05-l0.2`, with swept recipe keys in full."""
-    parts = [str(point["objective"])]
-    for key, value in point.items():
-        if key != "objective":
-            short = ABBREVIATIONS.get(key, f"{key}=")
-            parts.append(short + "_".join(_value_text(one) for one in (value if isinstance(value, list) else [value])))
-    return "-".join(parts)
-
-
-def _is_recipe_key(key: str) -> bool:
-    return "." in key or key in PLAIN_RECIPE_KEYS
-
-
-def _value_text(value: Any) -> str:
-    text = f"{value:g}" if _is_float(value) else str(value)
-    return "".join(letter if letter.isalnum() or letter in ".-+" else "_" for letter in text)
-
-
-def _is_float(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _overrides(point: Mapping[str, Any]) -> list[tuple[str, Any]]:
-    """A point as dotted recipe keys."""
-    dotted = {"objective": "objective.name"} | {name: f"objective.{name}" for name in HYPERPARAMETERS}
-    return [(dotted.get(key, key), value) for key, value in point.items()]
-
-
-def _grid(entry: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """All combinations of an entry's lists, the last key varying fastest."""
-    values = [value if isinstance(value, list) else [value] for value in entry.values()]
-    return [dict(zip(entry, combination, strict=True)) for combination in itertools.product(*values)]
-
-
-def _check_space(spec: SweepSpec, overridden: Sequence[str], path: Path) -> None:
-    """Raise one `UserError` with every problem of the space itself."""
-    problems = []
-    for number, entry in enumerate(spec.space, start=1):
-        place = f"space entry {number}"
-        name = entry.get("objective")
-        if name is None:
-            problems.append(f"{place}: required key 'objective' is missing; valid: {', '.join(objective_names())}")
-        elif name not in objective_names():
-            problems.append(f"{place}: unknown objective {name!r}; {suggest(str(name), objective_names())}")
-        else:
-            problems += [f"{place}: {problem}" for problem in _entry_problems(entry)]
-        swept = {dotted for dotted, _ in _overrides(entry)}
-        problems += [
-            f"{place}: {key} is set by --set and swept here; drop one of the two" for key in overridden if key in swept
-        ]
-    if problems:
-        raise UserError.from_problems(f"sweep file {path} is not valid:", problems)
+    return origins
 
 
 def _check_metric(rule: SelectionRule, recipe: Recipe) -> None:
@@ -211,19 +171,3 @@ def _pin_judge(values: dict[str, Any], recipe: Recipe) -> None:
     if judge is not None:
         given = values["benchmarks"].get("judge") or {}
         values["benchmarks"] = values["benchmarks"] | {"judge": {"model": judge.model, **given}}
-
-
-def _entry_problems(entry: Mapping[str, Any]) -> list[str]:
-    valid = [name.rstrip("_") for name in get_definition(entry["objective"]).hyperparameters]
-    problems = []
-    for key, values in entry.items():
-        if key != "objective" and not _is_recipe_key(key) and key not in valid:
-            problems.append(
-                f"unknown key {key!r} for {entry['objective']}; {suggest(key, valid)}, "
-                "or a recipe key such as seed or train.learning_rate"
-            )
-        if isinstance(values, list) and not values:
-            problems.append(f"{key}: the grid is empty; give at least one value")
-        if key == "objective" and not isinstance(values, str):
-            problems.append(f"objective: one name per entry, not {values!r}")
-    return problems

@@ -16,12 +16,22 @@ def read_deepspeed(value: object) -> object:
     """The mapping in the JSON file of that name; anything that is no name is given back as it is."""
     if not isinstance(value, str):
         return value
+    path = Path(value).expanduser().absolute()
     try:
-        return json.loads(Path(value).expanduser().read_text(encoding="utf-8"))
+        return json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=_each_key_once)
     except OSError as error:
-        raise ValueError(f"the DeepSpeed file {value} cannot be read ({error.strerror}); check the path") from None
+        raise ValueError(f"the DeepSpeed file {path} cannot be read ({error.strerror}); check the path") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"the DeepSpeed file {value} is not valid JSON: {error}") from None
+        raise ValueError(f"the DeepSpeed file {path} is not valid JSON: {error}") from None
+
+
+def _each_key_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        keys = [key for key, _ in pairs]
+        repeated = next(key for key in keys if keys.count(key) > 1)
+        raise ValueError(f"the DeepSpeed file gives the key {repeated!r} twice in one section; keep one")
+    return values
 
 
 def deepspeed_config(settings: TrainSettings, parallel: ParallelSettings) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from pydantic import Field
 
 from aipo_lab.core.config import StrictModel, apply_override, merge, parse_override, read_yaml, suggest, validate
 from aipo_lab.core.errors import UserError
+from aipo_lab.core.origins import Origins
 
 
 class Inner(StrictModel):
@@ -164,3 +166,44 @@ def test_reading_yaml_names_what_is_wrong_with_the_file(tmp_path: Path) -> None:
 def test_a_suggestion_offers_a_near_name_only() -> None:
     assert suggest("simpoo", ["dpo", "simpo"]) == "did you mean 'simpo'? valid: dpo, simpo"
     assert suggest("xyz", ["dpo", "simpo"]) == "valid: dpo, simpo"
+
+
+class Sizes(StrictModel):
+    n: int = Field(1, description="n")
+    rate: float | None = Field(None, description="rate")
+    several: list[int] = Field(default_factory=list, description="several")
+    switch: bool = Field(False, description="switch")
+    switches: list[bool] = Field(default_factory=list, description="switches")
+    anything: dict[str, object] = Field(default_factory=dict, description="anything")
+
+
+@pytest.mark.parametrize(("key", "value"), [("n", True), ("rate", False), ("several", [1, True])])
+def test_a_truth_value_is_no_number(key: str, value: object) -> None:
+    with pytest.raises(UserError, match=rf"{key}.*: Input should be a valid .*truth values"):
+        validate(Sizes, {key: value}, "the test")
+
+
+def test_a_truth_value_is_taken_where_it_is_meant() -> None:
+    sizes = validate(Sizes, {"switch": True, "switches": [True], "anything": {"a": [True]}}, "the test")
+    assert (sizes.switch, sizes.switches, sizes.anything) == (True, [True], {"a": [True]})
+
+
+def test_where_a_value_was_written_is_in_front_of_what_is_wrong_with_it() -> None:
+    origins = Origins({("inner",): "line 2", ("inner", "size"): "--set 'inner.size=11'"})
+    with pytest.raises(UserError) as caught:
+        validate(Outer, {"name": 1, "inner": {"size": 11, "rate": "x"}}, "the test", origins)
+    text = str(caught.value)
+    assert "  - --set 'inner.size=11': inner.size: " in text
+    assert "  - line 2: inner.rate: " in text
+    assert "  - name: Input should be a valid string; put it in quotes (got 1)" in text
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="not found"):
+        read_yaml(Path("x" * 5000), "sweep file")
+    path = tmp_path / "secret.yaml"
+    path.write_text("a: 1")
+    path.chmod(0)
+    if not os.access(path, os.R_OK):  # root may read everything
+        with pytest.raises(UserError, match="cannot be read: Permission denied"):
+            read_yaml(path, "sweep file")

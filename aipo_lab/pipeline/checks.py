@@ -1,0 +1,209 @@
+"""What a recipe asks for and cannot have: found from the recipe and this machine alone, before any work.
+
+Every check gives sentences that name value, rule and next step. `plan`, `sweep` and `run` do all of them; looking at
+the results of another machine does none.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import math
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from aipo_lab.core.errors import UserError
+from aipo_lab.core.origins import Origins
+from aipo_lab.core.paths import is_there
+from aipo_lab.pipeline.recipe import Recipe
+from aipo_lab.worlds.world import get_world
+
+
+class Problem(NamedTuple):
+    """What is wrong with a setting, and the dotted keys of the others that have a part in it."""
+
+    key: str
+    text: str
+    others: tuple[str, ...] = ()
+
+
+def check_recipes(recipes: Sequence[tuple[Recipe, Origins]], source: str) -> None:
+    """Raise one `UserError` with every problem of any recipe, each once; `source` says where they were written."""
+    problems = {
+        origins.blame_all([problem.key, *problem.others], f"{problem.key}: {problem.text}"): None
+        for recipe, origins in recipes
+        for check in CHECKS
+        for problem in check(recipe)
+    }
+    if problems:
+        raise UserError.from_problems(f"{source} cannot run:", problems)
+
+
+def batch_problems(recipe: Recipe) -> Iterator[Problem]:
+    """Batches larger than an iteration's pairs can be, and trainings that never leave the warm-up."""
+    n_pairs, train = recipe.instruct.n_prompts, recipe.train
+    pool = ""
+    if recipe.instruct.source == "pool":
+        n_pool = len(get_world(recipe.world.name, recipe.world.seed).pool())
+        n_pairs, pool = min(n_pairs, n_pool), f", the pool holds {n_pool}"
+    if train.batch_size > n_pairs:
+        yield Problem(
+            "train.batch_size",
+            f"{train.batch_size} pairs do not exist: {n_pairs} prompts (instruct.n_prompts{pool}) make at most "
+            f"{n_pairs} pairs an iteration; lower train.batch_size or raise instruct.n_prompts",
+            ("instruct.n_prompts",),
+        )
+        return
+    n_steps = train.epochs * math.ceil(n_pairs / train.batch_size)
+    warmup_steps = math.ceil(train.warmup_ratio * n_steps)
+    if warmup_steps >= n_steps:
+        yield Problem(
+            "train.warmup_ratio",
+            f"with at most {n_pairs} pairs (instruct.n_prompts), train.batch_size {train.batch_size} and train.epochs "
+            f"{train.epochs} an iteration has {n_steps} optimiser step(s), all of them warm-up from a learning rate of "
+            f"0, so nothing would be learnt; lower train.batch_size or train.warmup_ratio {train.warmup_ratio:g}, or "
+            "raise instruct.n_prompts or train.epochs",
+            ("train.batch_size", "train.epochs", "instruct.n_prompts"),
+        )
+
+
+def sampling_problems(recipe: Recipe) -> Iterator[Problem]:
+    """Candidates that could only be copies of each other."""
+    n, sampling = recipe.respond.n_candidates, recipe.respond.sampling
+    remedy = f"so the {n} candidates (respond.n_candidates) would be {n} times the same"
+    if sampling.temperature == 0:
+        yield Problem("respond.sampling.temperature", f"0 always takes the likeliest token, {remedy}; raise it")
+    if sampling.top_k == 1:
+        yield Problem("respond.sampling.top_k", f"1 always takes the likeliest token, {remedy}; raise it, or 0 for all")
+
+
+def package_problems(recipe: Recipe) -> Iterator[Problem]:
+    """Optional packages that the recipe needs and this Python lacks."""
+    if recipe.train.lora is not None and importlib.util.find_spec("peft") is None:
+        yield Problem("train.lora", "needs the package peft; install it with: pip install 'aipo-lab[lora]'")
+    parallel = recipe.compute.parallel
+    if parallel != "data" and importlib.util.find_spec("deepspeed") is None:
+        yield Problem(
+            "compute.parallel",
+            f"{parallel} needs the package deepspeed; install it with: pip install 'aipo-lab[deepspeed]'",
+        )
+
+
+def device_problems(recipe: Recipe) -> Iterator[Problem]:
+    """A device that this machine lacks or has too few of, or that cannot compute in the recipe's data types."""
+    name, processes = recipe.compute.device, recipe.compute.processes
+    if name == "cpu":
+        return  # torch, which takes seconds to import, need not be asked; a CPU takes any number of processes
+    import torch
+
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        yield Problem("compute.device", f"{name!r} is no torch device; valid: cpu, cuda, cuda:0, cuda:1, …, mps")
+        return
+    if device.type == "cpu":
+        return
+    count = _device_count(torch, device.type)
+    if count == 0:
+        yield Problem("compute.device", f"{name}: torch finds no {device.type} device here; use compute.device=cpu")
+        return
+    if device.index is not None and device.index >= count:
+        yield Problem(
+            "compute.device", f"{name}: the {count} {device.type} devices here are numbered from 0 to {count - 1}"
+        )
+    if processes > count:
+        yield Problem(
+            "compute.processes",
+            f"{processes} processes need a device each, but there are {count} of {device.type} here; lower it",
+            ("compute.device",),
+        )
+    wanted = {"engine.dtype": recipe.engine.dtype, "train.precision": recipe.train.precision}
+    if device.type == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False):
+        for key in (key for key, dtype in wanted.items() if dtype == "bfloat16"):
+            yield Problem(
+                key, f"bfloat16 is not what {name} can compute with; use float16 or float32", ("compute.device",)
+            )
+
+
+def _device_count(torch: Any, kind: str) -> int:
+    """How many devices of a kind torch can use."""
+    if kind == "mps":
+        return int(torch.backends.mps.is_available())
+    backend: Any = getattr(torch, kind, None)
+    return int(backend.device_count()) if hasattr(backend, "device_count") and backend.is_available() else 0
+
+
+def position_problems(recipe: Recipe) -> Iterator[Problem]:
+    """Prompts and responses that together are longer than the model's positions, where these are known."""
+    n_positions = _positions(recipe.model.source)
+    if n_positions is None:
+        return
+    has = f"the {n_positions} positions of model.source {recipe.model.source}"
+    prompt, response = recipe.respond.max_prompt_tokens, recipe.respond.sampling.max_new_tokens
+    if prompt + response > n_positions:
+        yield Problem(
+            "respond.max_prompt_tokens",
+            f"prompts of {prompt} tokens and responses of {response} (respond.sampling.max_new_tokens) are more than "
+            f"{has}; lower one of the two",
+            ("respond.sampling.max_new_tokens", "model.source"),
+        )
+    for name, settings in recipe.benchmarks.embedded().items():
+        cap = settings.sampling.max_new_tokens
+        if cap >= n_positions:
+            key = f"benchmarks.{name}.sampling.max_new_tokens"
+            yield Problem(key, f"{cap} leaves no room for a prompt in {has}; lower it", ("model.source",))
+
+
+def folder_problems(recipe: Recipe) -> Iterator[Problem]:
+    """What the base model's own files say it cannot serve, where they are at hand."""
+    folder = _model_folder(recipe.model.source)
+    if folder is not None:
+        for check in FOLDER_CHECKS:
+            yield from check(recipe, folder)
+
+
+def _positions(source: str) -> int | None:
+    """The positions of a base model; None where there is no limit or the model is not here yet."""
+    if source == "micro":
+        from aipo_lab.worlds.micro.base_model import MAX_POSITIONS
+
+        return MAX_POSITIONS
+    folder = _model_folder(source)
+    return model_positions(folder) if folder else None
+
+
+def model_positions(folder: Path) -> int | None:
+    """The longest sequence the model of a folder was made for, in tokens; None where its config.json has no limit."""
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None  # the check of the model folder says what is wrong with it
+    text = config.get("text_config", config) if isinstance(config, dict) else {}
+    names = ("max_position_embeddings", "n_positions", "max_seq_len", "seq_length")
+    found = [text.get(name) for name in names] if isinstance(text, dict) else []
+    return next((limit for limit in found if isinstance(limit, int) and limit > 0), None)
+
+
+def _model_folder(source: str) -> Path | None:
+    """The folder of a base model that is on this machine already; None for one that is made or fetched first."""
+    from aipo_lab.assets.library import find
+
+    if source == "micro":
+        return None
+    try:
+        return find(source)
+    except UserError:  # no asset, or not fetched
+        return Path(source) if is_there(Path(source)) and Path(source).is_dir() else None
+
+
+CHECKS: tuple[Callable[[Recipe], Iterator[Problem]], ...] = (
+    batch_problems,
+    sampling_problems,
+    package_problems,
+    device_problems,
+    position_problems,
+    folder_problems,
+)
+FOLDER_CHECKS: list[Callable[[Recipe, Path], Iterator[Problem]]] = []
+"""What is checked of the folder of a base model against the recipe, such as its chat template."""

@@ -1,0 +1,117 @@
+"""What instruct learns from and asks for: examples drawn anew from the whole pool, and no benchmark prompt ever."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from aipo_lab.generation.self_instruct import few_shot_prompt
+from aipo_lab.worlds.constraints.world import ConstraintsWorld
+from aipo_lab.worlds.micro.world import MicroWorld
+from aipo_lab.worlds.world import get_world
+
+RunStage = Callable[..., tuple[list[dict[str, Any]], dict[str, Any]]]
+Instruct = Callable[..., tuple[list[str], dict[str, Any]]]
+
+CONFIG = {
+    "n_prompts": 30,
+    "n_examples": 6,
+    "n_per_completion": 2,
+    "max_tokens": 40,
+    "sampling": {"temperature": 0.9, "max_new_tokens": 48},
+    "seed": 5,
+    "world": {"name": "micro", "seed": 0},
+    "engine": {"batch_size": 64, "shard_prompts": 8},
+}
+
+
+@pytest.fixture
+def instruct(run_stage_on: RunStage, base_model_folder: Path) -> Instruct:
+    """Runs the stage with a tiny trained policy; returns its prompts and its counts."""
+
+    def run(**changes: Any) -> tuple[list[str], dict[str, Any]]:
+        rows, summary = run_stage_on(
+            "instruct", CONFIG | changes, {"policy": {"model": base_model_folder}}, "prompts.jsonl"
+        )
+        return [row["prompt"] for row in rows], summary["counts"]
+
+    return run
+
+
+@pytest.fixture
+def examples(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+    """The few-shot examples of every completion asked for, in order."""
+    shown: list[list[str]] = []
+
+    def seen(chosen: Sequence[str]) -> str:
+        shown.append(list(chosen))
+        return few_shot_prompt(chosen)
+
+    monkeypatch.setattr("aipo_lab.stages.instruct.few_shot_prompt", seen)
+    return shown
+
+
+def hold_out(world: type, prompts: Sequence[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make `prompts` the world's benchmark."""
+    monkeypatch.setattr(world, "benchmark_prompts", lambda self, n=None: list(prompts)[:n])
+
+
+def test_the_policys_own_instructions_never_hold_a_benchmark_prompt(
+    instruct: Instruct, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written, before = instruct()
+    assert not set(written) & set(get_world("micro").benchmark_prompts())
+    held_out = written[::2]
+    hold_out(MicroWorld, held_out, monkeypatch)
+    kept, counts = instruct()
+    assert kept
+    assert not set(kept) & set(held_out)
+    assert counts["benchmark_prompt"] > before.get("benchmark_prompt", 0)
+
+
+@pytest.mark.parametrize(("name", "world"), [("micro", MicroWorld), ("constraints", ConstraintsWorld)])
+def test_prompts_of_the_pool_never_hold_a_benchmark_prompt(
+    name: str, world: type, instruct: Instruct, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pool = get_world(name).pool()
+    assert not set(pool) & set(get_world(name).benchmark_prompts())
+    hold_out(world, pool[::2], monkeypatch)
+    asked, _ = instruct(source="pool", n_prompts=len(pool), world={"name": name, "seed": 0})
+    assert sorted(asked) == sorted(pool[1::2])
+
+
+def test_benchmark_prompts_are_no_examples(
+    instruct: Instruct, examples: list[list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pool = get_world("micro").pool()
+    hold_out(MicroWorld, pool[:2000], monkeypatch)
+    instruct(max_rounds=1)
+    assert {one for shown in examples for one in shown} <= set(pool[2000:])
+
+
+def test_every_completion_has_examples_of_its_own_from_all_of_the_pool(
+    instruct: Instruct, examples: list[list[str]]
+) -> None:
+    instruct()
+    pool = get_world("micro").pool()
+    places = [pool.index(one) for shown in examples for one in shown]
+    assert all(len(set(shown)) == 6 for shown in examples)
+    assert len({tuple(shown) for shown in examples}) == len(examples) > 30  # in all rounds together
+    assert sum(place < 6 for place in places) < len(places) / 20
+    assert min(places) < len(pool) / 10 and max(places) > len(pool) * 9 / 10
+    assert len(set(places)) > len(places) / 2
+
+
+def test_another_seed_shows_other_examples_and_the_same_seed_the_same(
+    instruct: Instruct, examples: list[list[str]]
+) -> None:
+    shown = []
+    for seed in (5, 6, 5):
+        instruct(seed=seed, max_rounds=1)
+        shown.append({tuple(one) for one in examples})
+        examples.clear()
+    assert shown[0] == shown[2]
+    assert not shown[0] & shown[1]
