@@ -62,7 +62,9 @@ class GraphBuilder:
         self.recipe = recipe
         self.base_model = base_model
         self.runtime = runtime
-        self.official = EvaluationGraph(recipe.benchmarks, recipe.engine, recipe.seed, resources, runtime, place)
+        self.official = EvaluationGraph(
+            recipe.benchmarks, recipe.engine, recipe.seed, resources, runtime, place, recipe.model.chat()
+        )
 
     def build(self) -> TrialGraph:
         """The trial's graph."""
@@ -104,6 +106,7 @@ class GraphBuilder:
             inputs | {"prompts": prompts},
             seed=self._seed(t, "respond"),
             engine=engine,
+            chat=recipe.model.chat().model_dump(),
         )
         ranking = self._stage("rank", recipe.rank, {"responses": responses}, seed=self._seed(t, "rank"), world=world)
         pairs = self._stage("pair", recipe.pair, {"ranking": ranking})
@@ -129,6 +132,7 @@ class GraphBuilder:
             "sampling": settings.sampling.model_dump(),
             "seed": derive_seed(self.recipe.seed, "answer", name),
             "engine": self.recipe.engine.model_dump(),
+            "chat": self.recipe.model.chat().model_dump(),
         }
         return self._node("answer", config, {"policy": policy})
 

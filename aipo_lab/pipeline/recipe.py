@@ -17,6 +17,7 @@ from aipo_lab.benchmarks.embedded import EMBEDDED_BENCHMARKS
 from aipo_lab.core.config import StrictModel, apply_override, merge, parse_yaml, read_yaml, suggest, validate
 from aipo_lab.core.errors import UserError
 from aipo_lab.generation.sharded import EngineConfig
+from aipo_lab.models.template import DEFAULT_DATE, ChatSettings, TemplateDate, TemplateText
 from aipo_lab.objectives import ObjectiveDefinition, get_definition, get_objective, hyperparameter_problems
 from aipo_lab.ranking.proxy import ProxyRankerSettings
 from aipo_lab.stages.instruct import InstructSettings
@@ -96,6 +97,17 @@ class ModelConfig(StrictModel):
     micro: MicroBaseConfig = Field(
         default_factory=MicroBaseConfig, description="how the micro world's policy is trained"
     )
+    chat_template: TemplateText = Field(
+        None,
+        description="chatml, plain, or a Jinja file (its text is kept), used instead of the model's own; none: its own",
+    )
+    template_date: TemplateDate = Field(
+        DEFAULT_DATE, description="the day chat templates are told it is, YYYY-MM-DD, whatever the clock says"
+    )
+
+    def chat(self) -> ChatSettings:
+        """How the stages that show the model a conversation render it."""
+        return ChatSettings(template=self.chat_template, date=self.template_date)
 
 
 class ComputeConfig(ParallelSettings):

@@ -20,9 +20,10 @@ from aipo_lab.generation.engine import Completion, SamplingConfig
 from aipo_lab.generation.self_instruct import InstructionFilter, few_shot_prompt, split_instructions, stop_strings
 from aipo_lab.generation.sharded import EngineConfig
 from aipo_lab.generation.transformers_engine import TransformersEngine
+from aipo_lab.models.chat import encode_text_prompt
 from aipo_lab.models.policy import Policy
 from aipo_lab.stages.definition import StageContext, stage
-from aipo_lab.stages.sampling import input_policy
+from aipo_lab.stages.sampling import input_policy, sampling_notes
 from aipo_lab.worlds import World, WorldConfig, get_world
 
 
@@ -52,7 +53,7 @@ class InstructConfig(InstructSettings):
     engine: EngineConfig = Field(description="generation engine")
 
 
-@stage("instruct", version=1, config=InstructConfig)
+@stage("instruct", version=2, config=InstructConfig)
 def instruct(context: StageContext[InstructConfig]) -> Mapping[str, Any]:
     """Write `prompts.jsonl`; the summary counts what was generated, kept and dropped, by reason."""
     config = context.config
@@ -60,22 +61,26 @@ def instruct(context: StageContext[InstructConfig]) -> Mapping[str, Any]:
     if config.source == "pool":
         prompts = random.Random(config.seed).sample(world.pool(), min(config.n_prompts, len(world.pool())))
         counts: Counter[str] = Counter(kept=len(prompts))
+        notes: dict[str, Any] = {}
     else:
-        prompts, counts = _self_instruct(context, world)
+        prompts, counts, notes = _self_instruct(context, world)
     if not prompts:
         raise StageFailed(f"no instruction was left of {counts.total()} generated: {_reasons(counts)}")
     write_jsonl(
         context.folder / "prompts.jsonl",
         ({"id": f"{i:06d}", "prompt": text, "source": config.source} for i, text in enumerate(prompts)),
     )
-    return {"prompts": len(prompts), "wanted": config.n_prompts, "counts": dict(sorted(counts.items()))}
+    return {"prompts": len(prompts), "wanted": config.n_prompts, "counts": dict(sorted(counts.items())), **notes}
 
 
 def _reasons(counts: Counter[str]) -> str:
     return ", ".join(f"{reason} {count}" for reason, count in counts.most_common()) or "none generated"
 
 
-def _self_instruct(context: StageContext[InstructConfig], world: World) -> tuple[list[str], Counter[str]]:
+def _self_instruct(
+    context: StageContext[InstructConfig], world: World
+) -> tuple[list[str], Counter[str], dict[str, Any]]:
+    """The instructions, the counts of what was generated, and the summary's notes about sampling."""
     config, pool = context.config, world.pool()
     policy = input_policy(context)
     keeper = InstructionFilter(
@@ -87,32 +92,47 @@ def _self_instruct(context: StageContext[InstructConfig], world: World) -> tuple
         held_out=world.benchmark_prompts(),
     )
     prompts: list[str] = []
+    shown: list[list[int]] = []
     for number in range(config.max_rounds):
         missing = config.n_prompts - len(prompts)
         if missing <= 0:
             break
         share_kept = max(len(prompts), 1) / max(keeper.counts.total(), 1) if number else 1.0
         n_completions = round(1.1 * missing / share_kept / config.n_per_completion) + 1
-        texts = _round_of_completions(context, policy, pool, number, min(n_completions, 4 * config.n_prompts))
+        examples = _few_shot_prompts(config, policy, pool, number, min(n_completions, 4 * config.n_prompts))
+        texts = _round_of_completions(context, policy, examples, number)
+        shown += examples
         found = [item for text in texts for item in split_instructions(text, config.n_per_completion)]
         prompts += [instruction for instruction in found if keeper.keep(instruction)]
         keeper.counts["empty"] += sum(not split_instructions(text, 1) for text in texts)
         context.progress(min(len(prompts), config.n_prompts), config.n_prompts, "prompts")
-    return prompts[: config.n_prompts], keeper.counts
+    notes = sampling_notes(policy, shown, config.sampling.max_new_tokens)
+    return prompts[: config.n_prompts], keeper.counts, notes
+
+
+def _few_shot_prompts(config: InstructConfig, policy: Policy, pool: list[str], number: int, n: int) -> list[list[int]]:
+    """One round's prompts in tokens; raises `StageFailed` if the model has no room after any of them."""
+    draw = random.Random(derive_seed(config.seed, "examples", number))
+    texts = [few_shot_prompt(draw.sample(pool, min(config.n_examples, len(pool)))) for _ in range(n)]
+    prompts = [encode_text_prompt(policy.tokenizer, text) for text in texts]
+    if not any(policy.room_tokens(len(prompt)) for prompt in prompts):
+        raise StageFailed(
+            f"the shortest few-shot prompt of {config.n_examples} examples has {min(map(len, prompts))} tokens, which "
+            f"fill the model's {policy.n_positions} positions; lower instruct.n_examples"
+        )
+    return prompts
 
 
 def _round_of_completions(
-    context: StageContext[InstructConfig], policy: Policy, pool: list[str], number: int, n: int
+    context: StageContext[InstructConfig], policy: Policy, prompts: list[list[int]], number: int
 ) -> list[str]:
     """One round's completions, from the part on disk if an earlier attempt committed it."""
     config = context.config
     part = context.parts / f"round-{number:03d}.jsonl"
     if not part.is_file():
-        draw = random.Random(derive_seed(config.seed, "examples", number))
-        texts = [few_shot_prompt(draw.sample(pool, min(config.n_examples, len(pool)))) for _ in range(n)]
         engine = TransformersEngine(policy, config.engine.batch_size)
         completions = engine.generate(
-            policy.tokenizer(texts)["input_ids"],
+            prompts,
             1,
             config.sampling,
             derive_seed(config.seed, "sampling", number),

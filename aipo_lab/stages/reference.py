@@ -28,7 +28,7 @@ class ReferenceConfig(StrictModel):
     precision: Precision = Field("float32", description="as in the train section")
 
 
-@stage("reference", version=1, config=ReferenceConfig)
+@stage("reference", version=2, config=ReferenceConfig)
 def reference(context: StageContext[ReferenceConfig]) -> Mapping[str, Any]:
     """Write `reference.jsonl`."""
     config = context.config

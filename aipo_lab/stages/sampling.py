@@ -1,4 +1,6 @@
-"""What the stages that generate text share: the input policy in memory, and sampling from it in shards."""
+"""What the stages that generate text share: the input policy in memory, sampling from it in shards, and what their
+summaries say about how it was sampled.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +8,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from aipo_lab.generation.engine import Completion
-from aipo_lab.generation.sharded import generate_in_shards
+from aipo_lab.generation.sharded import EngineConfig, generate_in_shards
 from aipo_lab.generation.transformers_engine import TransformersEngine
+from aipo_lab.models.chat import turn_end_token
+from aipo_lab.models.decoding import ignored_settings
 from aipo_lab.models.policy import POLICIES, Policy
+from aipo_lab.models.template import ChatSettings
 from aipo_lab.stages.definition import StageContext
 
 
@@ -21,10 +26,10 @@ def input_policy(context: StageContext[Any]) -> Policy:
 def sample(
     context: StageContext[Any], policy: Policy, prompts: Sequence[Sequence[int]], n: int
 ) -> list[list[Completion]]:
-    """`n` completions of each prompt (token ids) by the stage's `engine`, `sampling` and `seed` settings."""
+    """`n` completions of each prompt (token ids) by the stage's `engine`, `chat`, `sampling` and `seed` settings."""
     config = context.config
     return generate_in_shards(
-        TransformersEngine(policy, config.engine.batch_size),
+        open_engine(policy, config.engine, config.chat),
         prompts,
         n,
         config.sampling,
@@ -33,3 +38,24 @@ def sample(
         context.parts,
         context.progress,
     )
+
+
+def open_engine(policy: Policy, engine: EngineConfig, chat: ChatSettings) -> TransformersEngine:
+    """The engine of a stage that samples turns of conversations; the end of a turn in the template used ends them."""
+    turn_end = turn_end_token(policy.tokenizer, chat) if chat.template is not None else None
+    return TransformersEngine(policy, engine.batch_size, [] if turn_end is None else [turn_end])
+
+
+def sampling_notes(policy: Policy, prompts: Sequence[Sequence[int]], max_new_tokens: int) -> dict[str, Any]:
+    """What a summary adds where there is something to say.
+
+    `caps_lowered`: prompts after which the model's positions leave less than the wanted cap; `prompts_without_room`:
+    those that leave nothing; `ignored_generation_settings`: what the model folder asked for and the recipe overrules.
+    """
+    rooms = [policy.room_tokens(len(prompt)) for prompt in prompts]
+    notes = {
+        "caps_lowered": sum(0 < room < max_new_tokens for room in rooms),
+        "prompts_without_room": sum(room == 0 for room in rooms),
+        "ignored_generation_settings": ignored_settings(policy.model.generation_config.to_dict()),
+    }
+    return {name: note for name, note in notes.items() if note}

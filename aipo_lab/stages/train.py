@@ -15,7 +15,7 @@ from aipo_lab.training.job import TrainingJob, run_job
 from aipo_lab.training.launch import launch
 
 
-@stage("train", version=2, config=TrainConfig)
+@stage("train", version=3, config=TrainConfig)
 def train(context: StageContext[TrainConfig]) -> Mapping[str, Any]:
     """Write `model/`, `curve.jsonl` and `speed.jsonl`."""
     job = _job(context)
