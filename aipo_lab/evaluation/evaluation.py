@@ -89,7 +89,7 @@ def _of_model(config: EvaluationConfig, graph: EvaluationGraph, runtime: Runtime
     base_model = find_base_model(config.model)
     if base_model.folder is None:
         raise UserError("the micro world's model is trained by a sweep and speaks only its language; give a folder")
-    check_has_template(base_model.folder, config.chat())
+    check_has_template(base_model.folder, config.chat(), "chat_template")
     base = make_node("base", {"micro": None, "fingerprint": base_model.fingerprint}, {}, base_model.runtime(runtime))
     path = Path(config.model)
     model = file_name(path.resolve().name if path.exists() else config.model)

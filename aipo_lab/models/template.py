@@ -101,10 +101,10 @@ class ChatSettings(StrictModel):
     date: TemplateDate = Field(DEFAULT_DATE, description="date that templates are told is today, YYYY-MM-DD")
 
 
-def check_has_template(folder: Path, settings: ChatSettings) -> None:
-    """Raise `UserError` if a model folder has no chat template and the settings name none."""
+def check_has_template(folder: Path, settings: ChatSettings, setting: str = "model.chat_template") -> None:
+    """Raise `UserError` if a model folder has no chat template and the settings (under the name `setting`) none."""
     if settings.template is None and not _has_template(folder):
-        raise UserError(_missing(str(folder)))
+        raise UserError(_missing(str(folder), setting))
 
 
 def _has_template(folder: Path) -> bool:
@@ -119,10 +119,10 @@ def _has_template(folder: Path) -> bool:
     return False
 
 
-def _missing(where: str) -> str:
+def _missing(where: str, setting: str = "chat_template") -> str:
     return (
         f"the tokenizer in {where} has no chat template, so nobody knows how this model wants to be spoken to; "
-        "set model.chat_template to chatml, to plain, or to the path of a Jinja template"
+        f"set {setting} to chatml, to plain, or to the path of a Jinja template"
     )
 
 
@@ -152,7 +152,7 @@ def _template(tokenizer: Any, settings: ChatSettings) -> str:
         known = tokenizer.get_vocab()
         if missing := [token for token in CHATML_TOKENS if token not in known]:
             raise UserError(
-                f"model.chat_template chatml needs the tokens {' and '.join(CHATML_TOKENS)}, and this tokenizer has no "
+                f"chat_template chatml needs the tokens {' and '.join(CHATML_TOKENS)}, and this tokenizer has no "
                 f"{' and no '.join(missing)}: the model could never end a turn; use plain or a template of your own"
             )
     return NAMED_TEMPLATES.get(settings.template, settings.template)

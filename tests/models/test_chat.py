@@ -24,7 +24,7 @@ def test_a_prompt_is_the_template_up_to_where_the_assistant_speaks(tokenizer: An
 def test_a_tokenizer_without_a_template_is_refused(tokenizer: Any) -> None:
     bare = copy.deepcopy(tokenizer)
     bare.chat_template = None
-    with pytest.raises(UserError, match=r"no chat template.*set model.chat_template to chatml, to plain, or"):
+    with pytest.raises(UserError, match=r"no chat template.*set chat_template to chatml, to plain, or"):
         encode_prompt(bare, user_message(PROMPTS[0]))
 
 
