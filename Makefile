@@ -5,21 +5,26 @@ BIN = $(VENV)/bin
 INSTALLED = $(VENV)/.installed
 SWEEP ?= sweeps/table6.yaml
 
-.PHONY: sweep test slow check format clean
+.PHONY: sweep test slow mutants check format clean
 
 sweep: $(INSTALLED)  ## create .venv, install, run the main job
 	$(BIN)/aipo-lab sweep $(SWEEP)
 
 test: $(INSTALLED)  ## create .venv, install, run the tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist loadscope
 
 slow: $(INSTALLED)  ## the long runs that `make test` leaves out
 	$(BIN)/python -m pytest -m slow
 
-check: $(INSTALLED)  ## lint, formatting, types
+mutants: $(INSTALLED)  ## small faults put into the code: which does no test notice? ONLY="objectives store" names packages
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[mutants]"
+	$(BIN)/python perf/mutants.py $(ONLY)
+
+check: $(INSTALLED)  ## lint, formatting, types, layers
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 format: $(INSTALLED)
 	$(BIN)/ruff check --fix .

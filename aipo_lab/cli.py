@@ -38,7 +38,10 @@ store_option = click.option(
 out_option = click.option("--out", type=click.Path(path_type=Path), help="Output folder.  [default: runs/<name>]")
 profile_option = click.option("--profile", help="Profile to use instead of the sweep file's.")
 executor_option = click.option(
-    "--executor", type=click.Choice(["inline"]), default="inline", show_default=True, help="Where stages run."
+    "--executor", default="inline", show_default=True, help="Where stages run: inline, or a plug-in's."
+)
+tracker_option = click.option(
+    "--tracker", default="mlflow", show_default=True, help="What logs the sweep: mlflow, none, or a plug-in's."
 )
 max_cost_option = click.option(
     "--max-cost",
@@ -74,6 +77,7 @@ def main() -> None:
 @profile_option
 @settings_option
 @executor_option
+@tracker_option
 @out_option
 @store_option
 @max_cost_option
@@ -82,6 +86,7 @@ def sweep(
     profile: str | None,
     overrides: tuple[str, ...],
     executor: str,
+    tracker: str,
     out: Path | None,
     store: Path,
     max_cost_usd: float | None,
@@ -90,13 +95,15 @@ def sweep(
     from aipo_lab.core.config import parse_override
     from aipo_lab.sweeps.sweep import load_sweep
 
-    _run(load_sweep(file, profile, [parse_override(text) for text in overrides]), out, store, executor, max_cost_usd)
+    trials = load_sweep(file, profile, [parse_override(text) for text in overrides])
+    _run(trials, out, store, executor, tracker, max_cost_usd)
 
 
 @main.command()
 @click.argument("recipe_or_profile")
 @settings_option
 @executor_option
+@tracker_option
 @out_option
 @store_option
 @max_cost_option
@@ -104,6 +111,7 @@ def run(
     recipe_or_profile: str,
     overrides: tuple[str, ...],
     executor: str,
+    tracker: str,
     out: Path | None,
     store: Path,
     max_cost_usd: float | None,
@@ -112,9 +120,8 @@ def run(
     from aipo_lab.core.config import parse_override
     from aipo_lab.sweeps.sweep import single_run
 
-    _run(
-        single_run(recipe_or_profile, [parse_override(text) for text in overrides]), out, store, executor, max_cost_usd
-    )
+    trial = single_run(recipe_or_profile, [parse_override(text) for text in overrides])
+    _run(trial, out, store, executor, tracker, max_cost_usd)
 
 
 @main.command()
@@ -210,6 +217,14 @@ def doctor(store: Path) -> None:
     sys.exit(0 if show(examine(store)) else EXIT_FAILED_TRIALS)
 
 
+@main.command()
+def plugins() -> None:
+    """List what is registered: objectives, engines, rankers, … of this package and of others, with versions."""
+    from aipo_lab.console.plugins_view import show_plugins
+
+    sys.exit(EXIT_FAILED_TRIALS if show_plugins() else 0)
+
+
 @main.group()
 def assets() -> None:
     """Data files and models with pinned hashes."""
@@ -227,7 +242,7 @@ def assets_list() -> None:
 @click.argument("name")
 def assets_fetch(name: str) -> None:
     """Obtain the asset NAME and check its hash."""
-    from aipo_lab.assets import fetch
+    from aipo_lab.assets.library import fetch
 
     click.echo(f"{name}: {fetch(name, lambda text: click.echo(f'  {text}'))}")
 
@@ -273,11 +288,11 @@ def score_mt_bench(judgments: Path, model: str | None, as_json: bool) -> None:
     show(mt_bench(judgments, model), as_json)
 
 
-def _run(sweep: Sweep, out: Path | None, store: Path, executor: str, max_cost_usd: float | None) -> None:
+def _run(sweep: Sweep, out: Path | None, store: Path, executor: str, tracker: str, max_cost_usd: float | None) -> None:
     from aipo_lab.console.sweep_view import run_sweep
     from aipo_lab.sweeps.folder import choose_folder
 
-    _exit(run_sweep(sweep, choose_folder(sweep, out, RUNS), store, executor, program(), max_cost_usd))
+    _exit(run_sweep(sweep, choose_folder(sweep, out, RUNS), store, executor, program(), max_cost_usd, tracker))
 
 
 def _exit(outcome: RunOutcome) -> NoReturn:

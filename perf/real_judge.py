@@ -39,7 +39,7 @@ from typing import Any
 
 from aiohttp import ClientError, ClientSession, ClientTimeout, web
 
-from aipo_lab.assets import find
+from aipo_lab.assets.library import find
 from aipo_lab.core.store import Store
 
 BENCHMARKS = ("alpaca_eval", "arena_hard", "mt_bench")

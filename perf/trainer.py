@@ -61,7 +61,7 @@ def parse_arguments() -> argparse.Namespace:
 
 def make_model(folder: Path, small: bool) -> Path:
     """SmolLM2's folder, or a small random Llama with SmolLM2's tokenizer."""
-    from aipo_lab.assets import find
+    from aipo_lab.assets.library import find
 
     smollm2 = find("smollm2-135m")
     if not small:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-import aipo_lab.assets as assets
+import aipo_lab.assets.library as assets
 from aipo_lab.assets.alpaca_eval import ALPACA_EVAL, DF_GAMED, REFERENCE_OUTPUTS
 from aipo_lab.core.hashing import sha256_of
 from aipo_lab.core.jsonl import read_json, write_json

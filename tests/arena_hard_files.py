@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from aipo_lab import assets
+import aipo_lab.assets.library as assets
 from aipo_lab.assets.arena_hard import ARENA_HARD, CL100K_BASE
 from aipo_lab.core.errors import MissingDependency, UserError
 from aipo_lab.core.hashing import sha256_of

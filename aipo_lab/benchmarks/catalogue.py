@@ -1,81 +1,115 @@
-"""The official benchmarks by name: what must be known of each before it is loaded, and loading it."""
+"""The registry of benchmarks: what must be known of each before it is loaded, and loading it.
+
+Importing a module or folder of `aipo_lab.benchmarks` registers its own.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib import import_module
-from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
-from aipo_lab.assets import file_hashes, find
-from aipo_lab.core.errors import UserError
+from typing_extensions import override
+
+from aipo_lab.assets.library import file_hashes, find
+from aipo_lab.benchmarks.metrics import BenchmarkMetrics
+from aipo_lab.core.config import StrictModel, suggest
+from aipo_lab.core.errors import MissingDependency, UserError
+from aipo_lab.core.registry import Definition, Registry
 
 if TYPE_CHECKING:
     from aipo_lab.benchmarks.official import OfficialBenchmark
 
+OFFICIAL_PACKAGES = "pip install 'aipo-lab[benchmarks]'"
 
-@dataclass(frozen=True)
-class OfficialEntry:
-    """One official benchmark.
 
-    `assets`, `packages`: the data files and optional packages it needs. `answer_file`: where an official answer file
-    lies in a model's folder, `*` being the model's name. `metrics`: what can be selected by. `verdicts_per_question`:
-    games or turns.
+@dataclass(frozen=True, kw_only=True)
+class BenchmarkDefinition(Definition):
+    """A registered benchmark: the settings a recipe may give, the metrics it reports (`headline`: those to show)."""
+
+    settings: type[StrictModel]
+    metrics: tuple[str, ...]
+    headline: BenchmarkMetrics
+
+
+@dataclass(frozen=True, kw_only=True)
+class EmbeddedEntry(BenchmarkDefinition):
+    """A benchmark whose prompts and truth come from the world of the same name."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class OfficialEntry(BenchmarkDefinition):
+    """A benchmark with questions of its own, usually from data files.
+
+    `loader`: module:class of an `OfficialBenchmark` with a class method `load(limit)`. `assets`: the data files it
+    needs. `answer_file`: where an official answer file lies in a model's folder, `*` being the model's name.
+    `verdicts_per_question`: games or turns. `needs_judge`: whether a judge is asked for them.
     """
 
     title: str
     loader: str
-    assets: tuple[str, ...]
-    packages: tuple[str, ...]
-    answer_file: str
-    metrics: tuple[str, ...]
     n_questions: int
-    n_turns: int
-    verdicts_per_question: int
+    answer_file: str
+    assets: tuple[str, ...] = ()
+    n_turns: int = 1
+    verdicts_per_question: int = 1
+    needs_judge: bool = True
 
 
-OFFICIAL_BENCHMARKS: dict[str, OfficialEntry] = {
-    "alpaca_eval": OfficialEntry(
-        title="AlpacaEval 2",
-        loader="aipo_lab.benchmarks.alpaca_eval:AlpacaEval",
-        assets=("alpaca-eval",),
-        packages=("alpaca_eval",),
-        answer_file="model_outputs.json",
-        metrics=("lc_win_rate", "lc_win_rate_no_difficulty", "win_rate", "length_chars"),
-        n_questions=805,
-        n_turns=1,
-        verdicts_per_question=1,
-    ),
-    "arena_hard": OfficialEntry(
-        title="Arena-Hard v0.1",
-        loader="aipo_lab.benchmarks.arena_hard:ArenaHard",
-        assets=("arena-hard", "cl100k-base"),
-        packages=("tiktoken",),
-        answer_file="model_answer/*.jsonl",
-        metrics=("win_rate", "win_rate_ci_low", "win_rate_ci_high", "lc_win_rate", "length_tokens"),
-        n_questions=500,
-        n_turns=1,
-        verdicts_per_question=2,
-    ),
-    "mt_bench": OfficialEntry(
-        title="MT-Bench",
-        loader="aipo_lab.benchmarks.mt_bench:MtBench",
-        assets=("mt-bench",),
-        packages=(),
-        answer_file="model_answer/*.jsonl",
-        metrics=("score", "score_turn1", "score_turn2"),
-        n_questions=80,
-        n_turns=2,
-        verdicts_per_question=2,
-    ),
-}
+BENCHMARKS: Registry[BenchmarkDefinition] = Registry("benchmark", "aipo_lab.benchmarks", "aipo_lab.benchmarks")
+
+
+def embedded_names() -> list[str]:
+    """The embedded benchmarks."""
+    return [name for name, entry in BENCHMARKS.working().items() if isinstance(entry, EmbeddedEntry)]
+
+
+def official_names() -> list[str]:
+    """The benchmarks with questions of their own."""
+    return [name for name, entry in BENCHMARKS.working().items() if isinstance(entry, OfficialEntry)]
+
+
+def official_entry(name: str) -> OfficialEntry:
+    """The entry of a benchmark with questions of its own; raises `UserError` for any other name."""
+    entry = BENCHMARKS.get(name)
+    if not isinstance(entry, OfficialEntry):
+        raise UserError(f"{name!r} is no benchmark with questions of its own; {suggest(name, official_names())}")
+    return entry
+
+
+def needs_judge(name: str) -> bool:
+    """Whether a judge has to be asked for the benchmark's verdicts."""
+    entry = BENCHMARKS.get(name)
+    return isinstance(entry, OfficialEntry) and entry.needs_judge
+
+
+class _Headlines(Mapping[str, BenchmarkMetrics]):
+    """The headline metrics of all benchmarks by name, embedded ones first."""
+
+    @override
+    def __getitem__(self, name: str) -> BenchmarkMetrics:
+        if name not in BENCHMARKS.names():
+            raise KeyError(name)
+        return BENCHMARKS.get(name).headline
+
+    @override
+    def __iter__(self) -> Iterator[str]:
+        return iter([*embedded_names(), *official_names()])
+
+    @override
+    def __len__(self) -> int:
+        return len(BENCHMARKS.working())
+
+
+BENCHMARK_METRICS = _Headlines()
 
 
 def load_official(name: str, limit: int | None) -> OfficialBenchmark:
     """The benchmark called `name`, cut to `limit` questions; raises `UserError` without its files."""
-    module, class_name = OFFICIAL_BENCHMARKS[name].loader.split(":")
+    module, class_name = official_entry(name).loader.split(":")
     benchmark: OfficialBenchmark = getattr(import_module(module), class_name).load(limit)
     return benchmark
 
@@ -85,10 +119,14 @@ def files_fingerprint(name: str) -> str:
 
     Raises one `UserError` with the commands that obtain what is missing, optional packages included.
     """
-    missing = [package for package in OFFICIAL_BENCHMARKS[name].packages if find_spec(package) is None]
-    problems = [f"the package {package}; install with: pip install 'aipo-lab[benchmarks]'" for package in missing]
+    entry = official_entry(name)
+    problems = []
+    try:
+        entry.check_installed(f"benchmark {name}")
+    except MissingDependency as error:
+        problems.append(str(error))
     found = {}
-    for asset in OFFICIAL_BENCHMARKS[name].assets:
+    for asset in entry.assets:
         try:
             find(asset)
         except UserError as error:

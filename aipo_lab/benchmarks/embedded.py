@@ -11,13 +11,17 @@ from typing import Any
 
 from pydantic import Field
 
+from aipo_lab.benchmarks.catalogue import BENCHMARKS, EmbeddedEntry
 from aipo_lab.benchmarks.length_control import Estimate, length_controlled_win_rate, mean_estimate
+from aipo_lab.benchmarks.metrics import embedded_metrics
 from aipo_lab.core.config import StrictModel
 from aipo_lab.generation.engine import SamplingConfig
-from aipo_lab.ranking.proxy import biased_quality
-from aipo_lab.worlds import WorldConfig, get_world
+from aipo_lab.worlds.taste import biased_quality
+from aipo_lab.worlds.world import WorldConfig, get_world
 
-EMBEDDED_BENCHMARKS = ("micro", "constraints")
+JUDGE_LENGTH_BIAS = 0.05
+"""The embedded judge's reward per 10 tokens where neither the recipe nor its ranker has one."""
+
 EMBEDDED_METRICS = (
     "judged_win_rate",
     "lc_win_rate",
@@ -92,3 +96,10 @@ def _scores(
         "length_chars": mean_estimate([len(row["text"]) for row in answers]),
         "truncated": mean_estimate([row["finish_reason"] == "length" for row in answers], 100),
     }
+
+
+for _name in ("micro", "constraints"):
+    BENCHMARKS.add(
+        _name,
+        EmbeddedEntry(settings=EmbeddedBenchmarkSettings, metrics=EMBEDDED_METRICS, headline=embedded_metrics(_name)),
+    )

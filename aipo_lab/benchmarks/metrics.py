@@ -22,7 +22,8 @@ class BenchmarkMetrics:
     quality: str | None = None
 
 
-def _embedded(name: str) -> BenchmarkMetrics:
+def embedded_metrics(name: str) -> BenchmarkMetrics:
+    """The headline metrics of an embedded benchmark."""
     return BenchmarkMetrics(
         win_rate=f"{name}/judged_win_rate",
         win_rate_label="Win rate by length-biased judge (%)",
@@ -32,26 +33,3 @@ def _embedded(name: str) -> BenchmarkMetrics:
         true_win_rate=f"{name}/win_rate",
         quality=f"{name}/quality",
     )
-
-
-BENCHMARK_METRICS: dict[str, BenchmarkMetrics] = {
-    "micro": _embedded("micro"),
-    "constraints": _embedded("constraints"),
-    "alpaca_eval": BenchmarkMetrics(
-        win_rate="alpaca_eval/win_rate",
-        win_rate_label="AlpacaEval 2 win rate (%)",
-        length="alpaca_eval/length_chars",
-        length_label="Mean response length (characters)",
-        lc_win_rate="alpaca_eval/lc_win_rate",
-    ),
-    "arena_hard": BenchmarkMetrics(
-        win_rate="arena_hard/win_rate",
-        win_rate_label="Arena-Hard v0.1 win rate (%)",
-        length="arena_hard/length_tokens",
-        length_label="Mean response length (tokens)",
-        lc_win_rate="arena_hard/lc_win_rate",
-    ),
-    "mt_bench": BenchmarkMetrics(
-        win_rate="mt_bench/score", win_rate_label="MT-Bench score (1-10)", length=None, length_label=""
-    ),
-}

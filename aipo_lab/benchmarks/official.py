@@ -1,15 +1,50 @@
-"""What the three official benchmarks have in common: questions, answers, and what judging them gives."""
+"""What benchmarks with questions of their own have in common: settings, questions, answers, and what judging gives."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
+
+from pydantic import Field, field_validator
 
 from aipo_lab.benchmarks.length_control import Estimate
+from aipo_lab.core.config import StrictModel
 from aipo_lab.core.progress import Progress
-from aipo_lab.judging.calls import Judge
+
+
+class OfficialBenchmarkSettings(StrictModel):
+    """What a recipe says about an official benchmark."""
+
+    limit: int | None = Field(
+        None, ge=1, description="questions (none: all); cut as the benchmark's rules have it, else evenly"
+    )
+    iterations: Literal["all", "last"] | list[int] = Field(
+        "all", description="iterations it is evaluated at, 0 being the base model: all, last, or their numbers"
+    )
+    baseline: Literal["official", "base_model"] = Field(
+        "official", description="whose answers are compared with (mt_bench grades answers on their own)"
+    )
+    temperature: float | None = Field(
+        None, ge=0, le=10, description="of answers; left out: the question's by the benchmark's rules"
+    )
+    top_p: float = Field(1.0, gt=0, le=1, description="share of probability mass sampled from (1 = all)")
+    top_k: int = Field(0, ge=0, description="number of likeliest tokens sampled from (0 = all)")
+    max_new_tokens: int = Field(2048, ge=1, description="cap on an answer's length in tokens, end token included")
+
+    @field_validator("iterations")
+    @classmethod
+    def _some_iterations(cls, value: object) -> object:
+        if isinstance(value, list) and (not value or min(value) < 0 or len(set(value)) < len(value)):
+            raise ValueError("must be all, last, or a list of different numbers from 0 on")
+        return value
+
+    def evaluates(self, iteration: int, last: int) -> bool:
+        """Whether iteration t of 0 … `last` is evaluated."""
+        if isinstance(self.iterations, list):
+            return iteration in self.iterations
+        return self.iterations == "all" or iteration == last
 
 
 @dataclass(frozen=True)
@@ -78,9 +113,17 @@ class OfficialBenchmark(Protocol):
         ...
 
     def judge(
-        self, model: str, answers: Sequence[Answer], baseline: Sequence[Answer] | None, judge: Judge, progress: Progress
+        self,
+        model: str,
+        answers: Sequence[Answer],
+        baseline: Sequence[Answer] | None,
+        judge: Any,
+        progress: Progress,
     ) -> Judged:
-        """Judge the answers of `model` (its unique name), against `baseline`'s or the official baseline's if None."""
+        """Judge the answers of `model` (its unique name), against `baseline`'s or the official baseline's if None.
+
+        `judge` is a `Judge`, or None if the benchmark's entry says that it needs none.
+        """
         ...
 
     def baseline_answers(self) -> Sequence[Answer]:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from aipo_lab.benchmarks.catalogue import files_fingerprint
+from aipo_lab.benchmarks.catalogue import files_fingerprint, needs_judge
 from aipo_lab.benchmarks.config import BenchmarksConfig
 from aipo_lab.core.errors import UserError
 from aipo_lab.judging.settings import JudgeSettings
@@ -44,7 +44,11 @@ def find_resources(configs: Iterable[BenchmarksConfig]) -> BenchmarkResources:
                 files[name] = files_fingerprint(name)
             except UserError as error:
                 problems[str(error)] = None
-        if config.official() and config.judge is not None and judge_name(config.judge) not in judges:
+        if (
+            any(map(needs_judge, config.official()))
+            and config.judge is not None
+            and judge_name(config.judge) not in judges
+        ):
             try:
                 judges[judge_name(config.judge)] = config.judge.identity()
             except UserError as error:

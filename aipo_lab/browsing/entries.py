@@ -9,7 +9,7 @@ from pathlib import Path
 
 from aipo_lab.benchmarks.answers import FILE as ANSWERS
 from aipo_lab.benchmarks.answers import Turn, write_turns
-from aipo_lab.benchmarks.catalogue import OFFICIAL_BENCHMARKS, load_official
+from aipo_lab.benchmarks.catalogue import load_official, official_names
 from aipo_lab.core.errors import MissingDependency, UserError
 from aipo_lab.core.jsonl import iterate_jsonl, read_json
 from aipo_lab.core.store import Store
@@ -72,7 +72,7 @@ def with_baselines(entries: Sequence[Entry], folder: Path) -> list[Entry]:
     """
     benchmarks = dict.fromkeys(entry.benchmark for entry in entries)
     by_benchmark = {name: [entry for entry in entries if entry.benchmark == name] for name in benchmarks}
-    for name in by_benchmark.keys() & OFFICIAL_BENCHMARKS.keys():
+    for name in by_benchmark.keys() & set(official_names()):
         with suppress(UserError, MissingDependency):
             by_benchmark[name] = [*_baseline(name, by_benchmark[name], folder / name), *by_benchmark[name]]
     return [entry for found in by_benchmark.values() for entry in found]

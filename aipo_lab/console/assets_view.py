@@ -7,7 +7,7 @@ from rich.console import Console
 
 def show_assets() -> None:
     """Print the assets and where they are."""
-    from aipo_lab.assets import list_assets
+    from aipo_lab.assets.library import list_assets
 
     console = Console()
     for asset in list_assets():

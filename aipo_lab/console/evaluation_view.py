@@ -22,8 +22,7 @@ from aipo_lab.evaluation.evaluation import (
 )
 from aipo_lab.evaluation.results import choose_output_folder, find_finished, merge, model_name, write_evaluation
 from aipo_lab.evaluation.scoring import show
-from aipo_lab.execution import make_executor
-from aipo_lab.execution.executor import StageProgress
+from aipo_lab.execution.executor import StageProgress, make_executor
 from aipo_lab.execution.inline import worker_count
 from aipo_lab.execution.scheduler import GraphListener, GraphOutcome, Scheduler
 from aipo_lab.judging.ledger import SharedBudget, command_ledger, ledger_path

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from rich.table import Table
 
-from aipo_lab.benchmarks.metrics import BENCHMARK_METRICS, BenchmarkMetrics
+from aipo_lab.benchmarks.catalogue import BENCHMARK_METRICS
+from aipo_lab.benchmarks.metrics import BenchmarkMetrics
 from aipo_lab.results.rows import ResultRow
 
 

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from aipo_lab.benchmarks.metrics import BENCHMARK_METRICS
+from aipo_lab.benchmarks.catalogue import BENCHMARK_METRICS
 from aipo_lab.console.result_table import shown_value, win_rate_heading
 from aipo_lab.sweeps.folder import SweepFolder
 from aipo_lab.sweeps.study import Study

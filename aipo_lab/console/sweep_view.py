@@ -14,8 +14,7 @@ from aipo_lab.console.result_table import result_table
 from aipo_lab.console.running import RunOutcome, raise_interrupt, say_spent, say_stopped
 from aipo_lab.console.time_left import TimeEstimate, format_duration
 from aipo_lab.core.store import Store
-from aipo_lab.execution import make_executor
-from aipo_lab.execution.executor import Executor
+from aipo_lab.execution.executor import EXECUTORS, Executor, make_executor
 from aipo_lab.judging.ledger import SharedBudget
 from aipo_lab.pipeline.evaluation_graph import check_judges
 from aipo_lab.results.rows import ResultRow
@@ -23,33 +22,40 @@ from aipo_lab.sweeps.folder import SweepFolder
 from aipo_lab.sweeps.notes import model_notes
 from aipo_lab.sweeps.plan import StagePlan, sweep_workers
 from aipo_lab.sweeps.plan_judging import limit_warning, open_budget
+from aipo_lab.sweeps.stage_warnings import stage_warnings
 from aipo_lab.sweeps.study import Study
 from aipo_lab.sweeps.sweep import Sweep
-from aipo_lab.tracking.tracker import BackgroundTracker, SafeTracker, Tracker
+from aipo_lab.tracking.tracker import BackgroundTracker, SafeTracker, Tracker, make_tracker
 
 
 def run_sweep(
-    sweep: Sweep, folder: SweepFolder, store_root: Path, executor: str, program: str, max_cost_usd: float | None = None
+    sweep: Sweep,
+    folder: SweepFolder,
+    store_root: Path,
+    executor: str,
+    program: str,
+    max_cost_usd: float | None = None,
+    tracker: str = "mlflow",
 ) -> RunOutcome:
     """Run a sweep with live progress; prints the final table and where everything is.
 
-    `program` is how to call this program, for the commands that are printed. `max_cost_usd` limits what judges may
+    `executor` and `tracker` are registered names. `program` is how to call this program, for the commands that are
+    printed. `max_cost_usd` limits what judges may
     cost in this session, over the recipe's `benchmarks.judge.max_cost_usd`.
     """
     from filelock import FileLock, Timeout
 
-    from aipo_lab.tracking.mlflow import MLflowTracker
-
     console = Console()
     store = Store(store_root)
-    safe = SafeTracker(MLflowTracker(folder.path))
+    EXECUTORS.get(executor)
+    safe = SafeTracker(make_tracker(tracker, folder.path))
     study = Study.open(sweep, store, folder, Tracker())
     lock = FileLock(folder.lock)
     try:
         lock.acquire(timeout=0)
         study.tracker = BackgroundTracker(safe)
     except Timeout:
-        console.print("another process runs this sweep too: stages are shared, and the other one logs to MLflow")
+        console.print("another process runs this sweep too: stages are shared, and the other one tracks it")
     plans, workers = study.plan(), sweep_workers(sweep)
     _announce(console, study, plans)
     try:
@@ -63,8 +69,8 @@ def run_sweep(
     made = [path for path in (folder.figures, report, folder.results) if path.exists()]  # no results, no figures
     study.tracker.finish(made, "failed" if study.failures else "complete")
     _conclude(console, study, rows, program)
-    for warning in safe.warnings:
-        console.print(f"[yellow]warning:[/yellow] {warning}", soft_wrap=True)
+    for warning in [*stage_warnings(study.graph.trials, store), *safe.warnings]:
+        console.print(f"[yellow]warning:[/yellow] {escape(warning)}", highlight=False, soft_wrap=True)
     return RunOutcome(study.failures)
 
 

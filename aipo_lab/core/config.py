@@ -72,18 +72,28 @@ def suggest(name: str, valid: list[str]) -> str:
 
 
 def _describe(model: type[BaseModel], detail: Any) -> str:
-    location = [part for part in detail["loc"] if not str(part).startswith("function-")]
-    place = ".".join(str(part) for part in location)
+    place = ".".join(map(str, _location(detail)))
+    text = problem_text(model, detail)
+    return f"{place}: {text}" if place else text
+
+
+def problem_text(model: type[BaseModel], detail: Any) -> str:
+    """One of the problems pydantic found in `model`, in our words and without its place."""
+    location = _location(detail)
     if detail["type"] == "extra_forbidden":
         section = _model_at(model, location[:-1])
         valid = sorted(_key_names(section)) if section else []
-        return f"{place}: unknown key {str(location[-1])!r}; {suggest(str(location[-1]), valid)}"
+        return f"unknown key {str(location[-1])!r}; {suggest(str(location[-1]), valid)}"
     if detail["type"] == "missing":
-        return f"{place}: required, but not given"
+        return "required, but not given"
     message = str(detail["msg"]).removeprefix("Value error, ")
     given = detail.get("input")
-    shown = "" if isinstance(given, dict | BaseModel) else f" (got {given!r})"
-    return f"{place}: {message}{shown}" if place else message
+    shown = "" if detail["type"] == "chosen" or isinstance(given, dict | BaseModel) else f" (got {given!r})"
+    return f"{message}{shown}" if location else message
+
+
+def _location(detail: Any) -> list[Any]:
+    return [part for part in detail["loc"] if not str(part).startswith("function-")]
 
 
 def _key_names(model: type[BaseModel]) -> list[str]:
@@ -124,7 +134,13 @@ def apply_override(values: dict[str, Any], dotted: str, value: Any) -> None:
     if isinstance(current.get(last), dict) and not isinstance(value, dict):
         keys = ", ".join(f"{dotted}.{key}" for key in current[last])
         raise UserError(f"cannot set {dotted} to {value!r}: it is a section; set one of {keys}")
-    current[last] = merge(current[last], value) if isinstance(value, dict) and last in current else value
+    if sections and _names_another(sections[-1], current, {last: value}):
+        current.clear()
+    current.update(merge({last: current[last]}, {last: value}) if last in current else {last: value})
+
+
+CHOOSING_KEYS = {"rank": ("ranker", "proxy"), "engine": ("name", "transformers"), "prompts": ("source", "world")}
+"""By section: the key that chooses one of several things, whose settings the other keys are, and its default."""
 
 
 def parse_override(text: str) -> tuple[str, Any]:
@@ -139,11 +155,20 @@ def parse_override(text: str) -> tuple[str, Any]:
 
 
 def merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """A copy of `base` with the sections of `changes` merged into it, key by key."""
+    """A copy of `base` with the sections of `changes` merged into it, key by key.
+
+    A section that chooses something else than before (`CHOOSING_KEYS`) replaces the one before it.
+    """
     merged = dict(base)
     for key, value in changes.items():
         if isinstance(value, Mapping) and isinstance(merged.get(key), Mapping):
-            merged[key] = merge(merged[key], value)
+            merged[key] = dict(value) if _names_another(key, merged[key], value) else merge(merged[key], value)
         else:
             merged[key] = value
     return merged
+
+
+def _names_another(section: str, before: Mapping[str, Any], change: Mapping[str, Any]) -> bool:
+    """Whether a change to a section chooses something else than the section does."""
+    key, default = CHOOSING_KEYS.get(section, ("", ""))
+    return key in change and change[key] != before.get(key, default)

@@ -14,7 +14,7 @@ import shutil
 import socket
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
@@ -28,9 +28,17 @@ MANIFEST = "manifest.json"
 KEY_HEX_DIGITS = 24
 
 
-def artifact_key(stage: str, version: int, config: Mapping[str, Any], inputs: Mapping[str, str]) -> str:
+def artifact_key(
+    stage: str,
+    version: int,
+    config: Mapping[str, Any],
+    inputs: Mapping[str, str],
+    plugins: Mapping[str, Any] | None = None,
+) -> str:
     """The key of an artifact: a hash of what determines its content, and of nothing else."""
     identity = {"stage": stage, "version": version, "config": config, "inputs": inputs}
+    if plugins:
+        identity["plugins"] = plugins
     text = json.dumps(identity, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()[:KEY_HEX_DIGITS]
 
@@ -39,18 +47,20 @@ def artifact_key(stage: str, version: int, config: Mapping[str, Any], inputs: Ma
 class ArtifactRequest:
     """What an artifact is made from; `key` follows from the other fields.
 
-    `inputs` maps the names a stage knows its inputs by to references `<stage>/<key>`.
+    `inputs` maps the names a stage knows its inputs by to references `<stage>/<key>`, `plugins` kinds of plug-ins
+    that the stage uses to their identity.
     """
 
     stage: str
     version: int
     config: Mapping[str, Any]
     inputs: Mapping[str, str]
+    plugins: Mapping[str, Any] = field(default_factory=dict)
 
     @cached_property
     def key(self) -> str:
         """The artifact's key in the store."""
-        return artifact_key(self.stage, self.version, self.config, self.inputs)
+        return artifact_key(self.stage, self.version, self.config, self.inputs, self.plugins)
 
 
 @dataclass(frozen=True)
@@ -191,6 +201,7 @@ def _publish(
         "key": request.key,
         "config": dict(request.config),
         "inputs": dict(request.inputs),
+        "plugins": dict(request.plugins),
         "summary": dict(summary),
         "files": {
             str(path.relative_to(folder)): {"size_bytes": path.stat().st_size, "sha256": sha256_of(path)}

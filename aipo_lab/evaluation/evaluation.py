@@ -9,15 +9,15 @@ from typing import Any
 
 from pydantic import Field
 
-from aipo_lab.benchmarks.catalogue import OFFICIAL_BENCHMARKS
+from aipo_lab.benchmarks.catalogue import embedded_names, official_entry, official_names
 from aipo_lab.benchmarks.config import BenchmarksConfig
-from aipo_lab.benchmarks.embedded import EMBEDDED_BENCHMARKS
 from aipo_lab.benchmarks.official import file_name
 from aipo_lab.benchmarks.resources import find_resources
 from aipo_lab.core.config import StrictModel, apply_override, parse_override, suggest, validate
 from aipo_lab.core.errors import UserError
 from aipo_lab.core.hashing import sha256_of
-from aipo_lab.generation.sharded import EngineConfig
+from aipo_lab.generation.engine import EngineChoice
+from aipo_lab.generation.transformers_engine import TransformersEngineSettings
 from aipo_lab.models.template import DEFAULT_DATE, ChatSettings, TemplateDate, TemplateText, check_has_template
 from aipo_lab.pipeline.base_model import find_base_model
 from aipo_lab.pipeline.evaluation_graph import EvaluationGraph, JudgingPlace, make_node
@@ -34,8 +34,9 @@ class EvaluationConfig(StrictModel):
 
     model: str = Field(description="a model folder, an asset's name, a hub id, or a folder of official answer files")
     seed: int = Field(0, ge=0, description="seed of sampling answers")
-    engine: EngineConfig = Field(
-        default_factory=lambda: EngineConfig(batch_size=32, shard_prompts=32), description="what generates text"
+    engine: EngineChoice = Field(
+        default_factory=lambda: TransformersEngineSettings(batch_size=32, shard_prompts=32),
+        description="what generates text",
     )
     chat_template: TemplateText = Field(
         None, description="chatml, plain, or a Jinja file, used instead of the model's own chat template"
@@ -109,7 +110,7 @@ def answer_files(folder: Path, benchmarks: Sequence[str]) -> dict[str, Path] | N
         return None
     found, problems = {}, []
     for name in benchmarks:
-        pattern = OFFICIAL_BENCHMARKS[name].answer_file
+        pattern = official_entry(name).answer_file
         places = [f"{name}/{pattern}", pattern] if len(benchmarks) == 1 else [f"{name}/{pattern}"]
         files = next((files for place in places if (files := sorted(folder.glob(place)))), [])
         if len(files) == 1:
@@ -132,12 +133,12 @@ def evaluation_config(
 
     Raises `UserError` for an unknown benchmark, and one for everything else that is not valid.
     """
-    unknown = [name for name in benchmarks if name not in OFFICIAL_BENCHMARKS]
+    unknown = [name for name in benchmarks if name not in official_names()]
     if unknown or not benchmarks:
         problem = f"unknown benchmark {unknown[0]!r}" if unknown else "no benchmark is named"
-        if set(unknown) & set(EMBEDDED_BENCHMARKS):
+        if set(unknown) & set(embedded_names()):
             problem += " (it compares with a sweep's base model, so it takes a sweep or run)"
-        raise UserError(f"--benchmarks: {problem}; {suggest(unknown[0] if unknown else '', [*OFFICIAL_BENCHMARKS])}")
+        raise UserError(f"--benchmarks: {problem}; {suggest(unknown[0] if unknown else '', official_names())}")
     section: dict[str, Any] = {name: {"limit": limit} for name in benchmarks}
     if judge is not None:
         section["judge"] = {"model": judge}

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from aipo_lab.benchmarks.catalogue import OFFICIAL_BENCHMARKS
+from aipo_lab.benchmarks.catalogue import official_entry
 from aipo_lab.benchmarks.length_control import Estimate
 from aipo_lab.benchmarks.official import file_name
 from aipo_lab.core.errors import UserError
@@ -48,7 +48,7 @@ class Finished:
                 f"{len(summary['unjudged'])} of {estimates['unjudged'].n} verdicts are missing and count for nothing, "
                 f"the first: {where} ({reason})"
             )
-        title = f"{self.model}: {OFFICIAL_BENCHMARKS[self.benchmark].title}, judged by {summary['judge']}"
+        title = f"{self.model}: {official_entry(self.benchmark).title}, judged by {summary['judge']}"
         return ModelScores(title, {f"{self.benchmark}/{name}": one for name, one in estimates.items()}, notes)
 
 

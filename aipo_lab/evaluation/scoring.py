@@ -22,7 +22,7 @@ class ModelScores:
 
 def alpaca_eval(annotations: Path, outputs: Path | None) -> ModelScores:
     """See `score_alpaca_eval`."""
-    from aipo_lab.benchmarks.alpaca_eval import score_alpaca_eval
+    from aipo_lab.benchmarks.alpaca_eval.scoring import score_alpaca_eval
 
     judged = score_alpaca_eval(annotations, outputs)
     return ModelScores(judged.model, _prefixed("alpaca_eval", judged.scores), judged.notes)
@@ -30,7 +30,7 @@ def alpaca_eval(annotations: Path, outputs: Path | None) -> ModelScores:
 
 def arena_hard(judgments: Path, answers: Path | None) -> list[ModelScores]:
     """See `score_arena_hard`."""
-    from aipo_lab.benchmarks.arena_hard import score_arena_hard
+    from aipo_lab.benchmarks.arena_hard.scoring import score_arena_hard
 
     made = []
     for model, file in score_arena_hard(judgments, answers).items():
@@ -46,7 +46,7 @@ def arena_hard(judgments: Path, answers: Path | None) -> list[ModelScores]:
 
 def mt_bench(judgments: Path, model: str | None) -> list[ModelScores]:
     """See `score_mt_bench`."""
-    from aipo_lab.benchmarks.mt_bench import score_mt_bench
+    from aipo_lab.benchmarks.mt_bench.judgments import score_mt_bench
 
     made = []
     for name, file in score_mt_bench(judgments, model).items():

@@ -1,4 +1,7 @@
-"""What an executor is: it takes stages whose inputs are in the store and runs them somewhere."""
+"""What an executor is: it takes stages whose inputs are in the store and runs them somewhere; and their registry.
+
+Importing a module of this folder registers its own.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,8 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Protocol
 
+from aipo_lab.core.registry import Definition, Registry
+from aipo_lab.core.store import Store
 from aipo_lab.stages.definition import StageNode
 
 
@@ -37,3 +42,23 @@ class Executor(Protocol):
     def shutdown(self) -> None:
         """Stop at once what is running and free everything. Parts already committed stay."""
         ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExecutorDefinition(Definition):
+    """A registered executor: `make(store, workers)` runs up to `workers` stages side by side."""
+
+    make: Callable[[Store, int], Executor]
+
+
+EXECUTORS: Registry[ExecutorDefinition] = Registry("executor", "aipo_lab.executors", "aipo_lab.execution")
+
+
+def make_executor(name: str, store: Store, workers: int) -> Executor:
+    """The executor called `name`.
+
+    Raises `UserError` listing the valid names and `MissingDependency` if its package is not here.
+    """
+    definition = EXECUTORS.get(name)
+    definition.check_installed(f"executor {name}")
+    return definition.make(store, workers)

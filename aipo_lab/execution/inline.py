@@ -14,7 +14,7 @@ from typing import Any
 
 from aipo_lab.core.errors import StageFailed
 from aipo_lab.core.store import Store
-from aipo_lab.execution.executor import ProgressSink, StageProgress
+from aipo_lab.execution.executor import EXECUTORS, ExecutorDefinition, ProgressSink, StageProgress
 from aipo_lab.execution.worker import encode_node
 from aipo_lab.pipeline.recipe import ComputeConfig
 from aipo_lab.stages.definition import StageNode
@@ -158,3 +158,6 @@ def _tail(log: Path) -> str:
     """The last lines of a log, and where the rest is."""
     lines = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.is_file() else []
     return "\n".join([*lines[-LOG_TAIL_LINES:], f"log: {log}"])
+
+
+EXECUTORS.add("inline", ExecutorDefinition(make=InlineExecutor))

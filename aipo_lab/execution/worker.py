@@ -33,6 +33,7 @@ def encode_node(node: StageNode) -> dict[str, Any]:
         "version": request.version,
         "config": request.config,
         "inputs": request.inputs,
+        "plugins": request.plugins,
         "runtime": node.runtime.model_dump(),
     }
 
@@ -40,7 +41,7 @@ def encode_node(node: StageNode) -> dict[str, Any]:
 def decode_node(values: dict[str, Any]) -> StageNode:
     """The inverse of `encode_node`."""
     runtime = Runtime.model_validate(values["runtime"])
-    fields = {name: values[name] for name in ("stage", "version", "config", "inputs")}
+    fields = {name: values[name] for name in ("stage", "version", "config", "inputs", "plugins")}
     return StageNode(ArtifactRequest(**fields), runtime)
 
 

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
-from aipo_lab.benchmarks.metrics import BENCHMARK_METRICS
+from aipo_lab.benchmarks.catalogue import BENCHMARK_METRICS
 from aipo_lab.core.jsonl import read_json, write_json
 from aipo_lab.figures.iterations import draw_iterations, get_iterations_data
 from aipo_lab.figures.objectives import draw_objectives, get_objectives_data

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from aipo_lab.benchmarks.metrics import BENCHMARK_METRICS, BenchmarkMetrics
+from aipo_lab.benchmarks.catalogue import BENCHMARK_METRICS
+from aipo_lab.benchmarks.metrics import BenchmarkMetrics
 from aipo_lab.figures.palette import (
     SETTING_COLOURS,
     SETTING_MARKERS,
@@ -118,4 +119,4 @@ def base_points(trajectories: Sequence[Trajectory]) -> list[tuple[float, float]]
 def benchmarks_in(rows: Sequence[ResultRow]) -> list[str]:
     """The known benchmarks whose headline metric some complete row carries, in registry order."""
     names = {name for row in rows if row.state == "complete" for name in row.metrics}
-    return [name for name, metrics in BENCHMARK_METRICS.items() if metrics.win_rate in names]
+    return [name for name in BENCHMARK_METRICS if BENCHMARK_METRICS[name].win_rate in names]

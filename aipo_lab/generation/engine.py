@@ -1,14 +1,20 @@
-"""What an engine is: prompts as token ids in, sampled completions out."""
+"""What an engine is: prompts as token ids in, sampled completions out; and the registry of engines.
+
+Importing a module of this folder registers its own.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from pathlib import Path
+from typing import Annotated, Any, Protocol
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field, SerializeAsAny
 
+from aipo_lab.core.choice import chosen_settings
 from aipo_lab.core.config import StrictModel
+from aipo_lab.core.registry import Definition, Registry
 
 
 class SamplingConfig(StrictModel):
@@ -53,11 +59,44 @@ class Engine(Protocol):
         sampling: SamplingConfig,
         seed: int,
         stop: Sequence[str] = (),
+        also_ends: Sequence[int] = (),
     ) -> list[list[Completion]]:
         """`n` completions for each prompt (token ids, special tokens included).
 
-        A completion ends with an end token, before the first of the `stop` strings (its tokens are those up to there),
-        or at the cap: `max_new_tokens`, or what the model's positions leave if that is less. A prompt that leaves no
-        room gets an empty completion that counts as cut off. The same arguments give the same completions.
+        A completion ends with an end token (of the policy's, or of `also_ends`), before the first of the `stop` strings
+        (its tokens are those up to there), or at the cap: `max_new_tokens`, or what the model's positions leave if that
+        is less. A prompt that leaves no room gets an empty completion that counts as cut off. The same arguments give
+        the same completions.
         """
         ...
+
+
+class EngineSettings(StrictModel):
+    """What every engine's settings have."""
+
+    name: str = Field(description="engine")
+    shard_prompts: int = Field(256, ge=1, description="prompts per part committed to disk")
+    dtype: str = Field("float32", pattern="^(float32|bfloat16|float16)$", description="weights in generation")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineDefinition(Definition):
+    """A registered engine: its settings class, and how it is opened on a model folder and a device."""
+
+    settings: type[EngineSettings]
+    open: Callable[[Any, Path, str], Engine]
+
+
+ENGINES: Registry[EngineDefinition] = Registry("engine", "aipo_lab.engines", "aipo_lab.generation")
+
+EngineChoice = Annotated[
+    SerializeAsAny[EngineSettings], BeforeValidator(chosen_settings(ENGINES, "name", "transformers"))
+]
+"""An `engine` section: the settings of the engine it names."""
+
+
+def open_engine(settings: EngineSettings, folder: Path, device: str) -> Engine:
+    """The engine that `settings` name, on the model in `folder`; raises `MissingDependency` without its package."""
+    definition = ENGINES.get(settings.name)
+    definition.check_installed(f"engine {settings.name}")
+    return definition.open(settings, folder, device)

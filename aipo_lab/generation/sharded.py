@@ -4,23 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from pydantic import Field
-
-from aipo_lab.core.config import StrictModel
 from aipo_lab.core.jsonl import read_jsonl, write_jsonl
 from aipo_lab.core.progress import Progress
 from aipo_lab.core.seeds import derive_seed
 from aipo_lab.generation.engine import Completion, Engine, SamplingConfig
-
-
-class EngineConfig(StrictModel):
-    """Which engine generates, and in what portions."""
-
-    name: str = Field("transformers", pattern="^transformers$", description="engine: transformers")
-    batch_size: int = Field(512, ge=1, description="completions decoded at once")
-    shard_prompts: int = Field(256, ge=1, description="prompts per part committed to disk")
-    dtype: str = Field("float32", pattern="^(float32|bfloat16|float16)$", description="weights in generation")
 
 
 def generate_in_shards(
@@ -32,16 +21,17 @@ def generate_in_shards(
     shard_prompts: int,
     parts: Path,
     progress: Progress,
+    also_ends: Sequence[int] = (),
 ) -> list[list[Completion]]:
     """`n` completions per prompt, as `Engine.generate`; shards found in `parts` are not generated again."""
+    more: dict[str, Any] = {"also_ends": also_ends} if also_ends else {}  # engines without it serve most recipes
     completions: list[list[Completion]] = []
     for index, start in enumerate(range(0, len(prompts), shard_prompts)):
         progress(start, len(prompts), "prompts")
         shard = parts / f"shard-{index:05d}.jsonl"
         if not shard.is_file():
-            made = engine.generate(
-                prompts[start : start + shard_prompts], n, sampling, derive_seed(seed, "shard", index)
-            )
+            portion = prompts[start : start + shard_prompts]
+            made = engine.generate(portion, n, sampling, derive_seed(seed, "shard", index), **more)
             write_jsonl(shard, ({"completions": [vars(one) for one in row]} for row in made))
         completions += [[Completion(**one) for one in row["completions"]] for row in read_jsonl(shard)]
     progress(len(prompts), len(prompts), "prompts")

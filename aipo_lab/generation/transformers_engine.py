@@ -6,18 +6,28 @@ completions do not make every other row pay for padding until the cap.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
-from aipo_lab.generation.engine import Completion, SamplingConfig
+from pydantic import Field
+
+from aipo_lab.generation.engine import ENGINES, Completion, EngineDefinition, EngineSettings, SamplingConfig
 from aipo_lab.models.decoding import only_given_settings
-from aipo_lab.models.policy import Policy
+from aipo_lab.models.policy import POLICIES, Policy
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 SEGMENT_TOKENS = 16
+
+
+class TransformersEngineSettings(EngineSettings):
+    """Sampling in the stage's own process."""
+
+    name: Literal["transformers"] = Field("transformers", description="engine: transformers")
+    batch_size: int = Field(512, ge=1, description="completions decoded at once")
 
 
 @dataclass
@@ -32,12 +42,11 @@ class _Row:
 
 
 class TransformersEngine:
-    """Samples from a policy in this process. `also_ends`: end tokens besides the policy's own."""
+    """Samples from a policy in this process."""
 
-    def __init__(self, policy: Policy, batch_size: int, also_ends: Collection[int] = ()) -> None:
+    def __init__(self, policy: Policy, batch_size: int) -> None:
         self.policy = policy
         self.batch_size = batch_size
-        self.also_ends = frozenset(also_ends)
         self.end_token_ids: frozenset[int] = frozenset()
 
     def generate(
@@ -47,11 +56,12 @@ class TransformersEngine:
         sampling: SamplingConfig,
         seed: int,
         stop: Sequence[str] = (),
+        also_ends: Sequence[int] = (),
     ) -> list[list[Completion]]:
         """See `Engine.generate`."""
         import torch
 
-        self.end_token_ids = self.policy.end_token_ids | self.also_ends
+        self.end_token_ids = self.policy.end_token_ids | frozenset(also_ends)
         rows = [_Row(i, prompt, self._cap(prompt, sampling)) for i, prompt in enumerate(prompts) for _ in range(n)]
         for row in rows:
             if row.cap == 0:
@@ -155,3 +165,10 @@ def _keep(kept: list[int], output: Any, mask: Tensor) -> tuple[Tensor, Tensor, A
         cache.batch_select_indices(index)
     new = mask.new_ones(len(kept), sequences.shape[1] - mask.shape[1])
     return sequences, torch.cat([mask[index], new], dim=1), cache
+
+
+def _open(settings: TransformersEngineSettings, folder: Path, device: str) -> TransformersEngine:
+    return TransformersEngine(POLICIES.get(folder, device, settings.dtype), settings.batch_size)
+
+
+ENGINES.add("transformers", EngineDefinition(settings=TransformersEngineSettings, open=_open))

@@ -77,11 +77,13 @@ class JudgeSettings(StrictModel):
         """What determines replies, as JSON values: stages and the call store hash this.
 
         The server's address is left out, so that a judge may move; give two servers that serve different
-        models under one name different labels. Raises `UserError` if a local judge's model is not there.
+        models under one name different labels. Raises `UserError` if a local judge's model is missing or unusable.
         """
         if self.engine == "local":
             from aipo_lab.models.fingerprint import fingerprint_folder
+            from aipo_lab.models.model_folder import check_folder
 
+            check_folder(self.local_folder(), "the local judge's model")
             fingerprint = fingerprint_folder(self.local_folder())
             chat = self.chat().model_dump()
             own = {"fingerprint": fingerprint, "dtype": self.dtype, "chat": chat}
@@ -90,7 +92,7 @@ class JudgeSettings(StrictModel):
 
     def local_folder(self) -> Path:
         """The model folder of a local judge; raises `UserError` if there is none."""
-        from aipo_lab.assets import find, list_assets
+        from aipo_lab.assets.library import find, list_assets
 
         if self.model in [asset.name for asset in list_assets()]:
             return find(self.model)

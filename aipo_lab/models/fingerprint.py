@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-from aipo_lab.assets import assets_home
+from aipo_lab.assets.library import assets_home
 from aipo_lab.core.hashing import sha256_of
 from aipo_lab.core.jsonl import read_json, write_json
 

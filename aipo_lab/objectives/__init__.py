@@ -1,7 +1,8 @@
 """The preference losses: pure functions of log-probabilities and lengths, and their registry.
 
 One file per family: `paper` (the paper's Table 6), `margin`, `pointwise`, `regression`, `reference_free`. A new
-loss is one function with `@register` in one of them, or in another package (see `plugins`).
+loss is one function with `@register` in one of them or in a new file beside them, or in another package (see
+`docs/extending.md`). May be imported by training, stages and above; these names are what plug-ins build on.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 from aipo_lab.objectives.definition import (
     BETA,
     HYPERPARAMETER_NAMES,
-    REGISTRY,
+    OBJECTIVES,
     SMOOTHING,
     Hyperparameter,
     Loss,
@@ -34,7 +35,7 @@ from aipo_lab.objectives.win_rates import mean_win_rates
 __all__ = [
     "BETA",
     "HYPERPARAMETER_NAMES",
-    "REGISTRY",
+    "OBJECTIVES",
     "SMOOTHING",
     "Hyperparameter",
     "Loss",

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from aipo_lab.core.errors import UserError
+from aipo_lab.core.registry import Definition, Registry
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -105,7 +106,7 @@ Loss = Callable[..., "Tensor"]
 
 
 @dataclass(frozen=True)
-class ObjectiveDefinition:
+class ObjectiveDefinition(Definition):
     """A registered loss with its hyperparameters, and what it needs to know.
 
     `reference_free`: it does not depend on the reference policy. `length_normalised`: it compares
@@ -122,7 +123,7 @@ class ObjectiveDefinition:
     nll_weight: str | float | None = None
 
 
-REGISTRY: dict[str, ObjectiveDefinition] = {}
+OBJECTIVES: Registry[ObjectiveDefinition] = Registry("objective", "aipo_lab.objectives", "aipo_lab.objectives")
 
 
 def register(
@@ -132,6 +133,7 @@ def register(
     length_normalised: bool = False,
     needs_win_rates: bool = False,
     nll_weight: str | float | None = None,
+    version: int = 1,
     **hyperparameters: Hyperparameter,
 ) -> Callable[[Loss], Loss]:
     """Register a loss function under `name`; its hyperparameters are its keyword-only arguments.
@@ -141,14 +143,13 @@ def register(
     """
 
     def add(loss: Loss) -> Loss:
-        if name in REGISTRY:
-            raise UserError(f"objective {name!r} is already registered; choose another name")
         if unknown := [key for key in hyperparameters if key not in HYPERPARAMETER_NAMES]:
             valid = ", ".join(HYPERPARAMETER_NAMES)
             raise UserError(f"objective {name!r}: {', '.join(unknown)} must be among the names recipes know: {valid}")
-        REGISTRY[name] = ObjectiveDefinition(
-            name, loss, hyperparameters, reference_free, length_normalised, needs_win_rates, nll_weight
+        definition = ObjectiveDefinition(
+            name, loss, hyperparameters, reference_free, length_normalised, needs_win_rates, nll_weight, version=version
         )
+        OBJECTIVES.add(name, definition)
         return loss
 
     return add

@@ -6,13 +6,12 @@ from typing import Any
 
 from aipo_lab.core.config import suggest
 from aipo_lab.core.errors import UserError
-from aipo_lab.objectives.definition import REGISTRY, Objective, ObjectiveDefinition
-from aipo_lab.objectives.plugins import load_plugin, plugin_names
+from aipo_lab.objectives.definition import OBJECTIVES, Objective, ObjectiveDefinition
 
 
 def objective_names() -> list[str]:
     """All names: those of the paper's Table 6 in its order, the others of this package, then plug-ins."""
-    return list(dict.fromkeys([*REGISTRY, *plugin_names()]))
+    return OBJECTIVES.names()
 
 
 def get_definition(name: str) -> ObjectiveDefinition:
@@ -20,9 +19,7 @@ def get_definition(name: str) -> ObjectiveDefinition:
 
     Raises `UserError` (a `ValueError`) listing the valid names, or naming the plug-in that is broken.
     """
-    if name not in REGISTRY and not load_plugin(name):
-        raise UserError(f"unknown objective {name!r}; {suggest(str(name), objective_names())}")
-    return REGISTRY[name]
+    return OBJECTIVES.get(name)
 
 
 def get_objective(name: str, **hyperparameters: Any) -> Objective:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from aipo_lab.core.errors import MissingDependency, UserError
 from aipo_lab.models.fingerprint import fingerprint_folder
+from aipo_lab.models.model_folder import check_folder
 from aipo_lab.models.template import check_has_template
 from aipo_lab.pipeline.recipe import Recipe
 from aipo_lab.stages.definition import Runtime
@@ -38,7 +38,7 @@ def find_base_model(source: str) -> BaseModel:
 
     Raises `UserError` if there is no such model, if it is not a model folder, or if it must be fetched.
     """
-    from aipo_lab.assets import find, list_assets
+    from aipo_lab.assets.library import find, list_assets
 
     if source == "micro":
         return BaseModel()
@@ -59,30 +59,8 @@ def find_base_model(source: str) -> BaseModel:
 
 
 def check_model_folder(folder: Path) -> None:
-    """Raise `UserError` with every reason why `folder` is not a Hugging Face model folder in safetensors."""
-    if not folder.is_dir():
-        raise UserError(f"model.source {folder} is a file; give the folder that holds config.json")
-    problems = []
-    if not (folder / "config.json").is_file():
-        problems.append("config.json is missing")
-    elif "model_type" not in _json_or_empty(folder / "config.json"):
-        problems.append("config.json names no model_type")
-    if not list(folder.glob("*.safetensors")):
-        pickled = sorted(path.name for path in folder.glob("*.bin"))
-        hint = f" (pickled weights such as {pickled[0]} are not loaded: convert them)" if pickled else ""
-        problems.append(f"there is no .safetensors file{hint}")
-    if not any((folder / name).is_file() for name in ("tokenizer.json", "tokenizer_config.json")):
-        problems.append("there is no tokenizer (tokenizer.json or tokenizer_config.json)")
-    if problems:
-        raise UserError.from_problems(f"model.source {folder} is not a Hugging Face model folder:", problems)
-
-
-def _json_or_empty(path: Path) -> dict[str, Any]:
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError:
-        return {}
-    return values if isinstance(values, dict) else {}
+    """Raise `UserError` with every reason why `folder` is not a Hugging Face model folder that can be trained."""
+    check_folder(folder, "model.source")
 
 
 def _download(source: str) -> Path:

@@ -7,13 +7,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from aipo_lab.benchmarks.config import BenchmarksConfig, OfficialBenchmarkSettings
+from aipo_lab.benchmarks.catalogue import needs_judge
+from aipo_lab.benchmarks.config import BenchmarksConfig
+from aipo_lab.benchmarks.official import OfficialBenchmarkSettings
 from aipo_lab.benchmarks.resources import BenchmarkResources
 from aipo_lab.core.seeds import derive_seed
 from aipo_lab.core.store import ArtifactRequest, Store
-from aipo_lab.generation.sharded import EngineConfig
+from aipo_lab.generation.engine import EngineSettings
 from aipo_lab.models.chat import MODEL_TEMPLATE
 from aipo_lab.models.template import ChatSettings
+from aipo_lab.pipeline.plugins import used_plugins
 from aipo_lab.stages.definition import JudgingRuntime, Runtime, StageNode, get_stage
 
 SAMPLING_KEYS = ("temperature", "top_p", "top_k", "max_new_tokens")
@@ -32,7 +35,7 @@ class EvaluationGraph:
     """Makes the nodes of official benchmarks. Without a `place` they can be looked up, but not run."""
 
     benchmarks: BenchmarksConfig
-    engine: EngineConfig
+    engine: EngineSettings
     seed: int
     resources: BenchmarkResources
     runtime: Runtime
@@ -63,11 +66,10 @@ class EvaluationGraph:
     def scores(self, name: str, answers: StageNode, base_answers: StageNode | None) -> StageNode:
         """The judge's scores, against `base_answers` where the settings say so, else the official baseline."""
         settings = self.benchmarks.official()[name]
-        judge = self.benchmarks.judge
-        assert judge is not None, "official benchmarks have a judge"
+        judge = self.benchmarks.judge if needs_judge(name) else None
         config = {
             **self._questions(name, settings),
-            "judge": self.resources.identity(judge),
+            "judge": {} if judge is None else self.resources.identity(judge),
             "unjudged_share": self.benchmarks.unjudged_share,
         }
         inputs = {"answers": answers}
@@ -75,7 +77,7 @@ class EvaluationGraph:
             assert base_answers is not None
             inputs["baseline"] = base_answers
         runtime = self.runtime
-        if self.place is not None:
+        if self.place is not None and judge is not None:
             judging = JudgingRuntime(settings=judge, calls=str(self.place.calls), ledger=str(self.place.ledger))
             runtime = runtime.model_copy(update={"judging": judging})
         return make_node("judge_official", config, inputs, runtime)
@@ -99,4 +101,5 @@ def check_judges(nodes: Iterable[StageNode], store: Store) -> None:
 def make_node(stage: str, config: Mapping[str, Any], inputs: Mapping[str, StageNode], runtime: Runtime) -> StageNode:
     """A node of the present version of a stage."""
     references = {name: node.reference for name, node in inputs.items()}
-    return StageNode(ArtifactRequest(stage, get_stage(stage).version, config, references), runtime)
+    request = ArtifactRequest(stage, get_stage(stage).version, config, references, used_plugins(config))
+    return StageNode(request, runtime)

@@ -9,12 +9,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from aipo_lab.benchmarks.embedded import JUDGE_LENGTH_BIAS
 from aipo_lab.benchmarks.resources import BenchmarkResources
 from aipo_lab.core.config import StrictModel
 from aipo_lab.core.seeds import derive_seed
 from aipo_lab.pipeline.base_model import BaseModel
 from aipo_lab.pipeline.evaluation_graph import EvaluationGraph, JudgingPlace, make_node
 from aipo_lab.pipeline.recipe import Recipe
+from aipo_lab.ranking.ranker import RANKERS
 from aipo_lab.stages.definition import Runtime, StageNode
 from aipo_lab.stages.reference import ReferenceConfig
 
@@ -98,7 +100,13 @@ class GraphBuilder:
         world, engine = recipe.world.model_dump(), recipe.engine.model_dump()
         inputs = {"policy": policy}
         prompts = self._stage(
-            "instruct", recipe.instruct, inputs, seed=self._seed(t, "instruct"), world=world, engine=engine
+            "instruct",
+            recipe.instruct,
+            inputs,
+            seed=self._seed(t, "instruct"),
+            world=world,
+            engine=engine,
+            **self._pool(),
         )
         responses = self._stage(
             "respond",
@@ -108,14 +116,15 @@ class GraphBuilder:
             engine=engine,
             chat=recipe.model.chat().model_dump(),
         )
-        ranking = self._stage("rank", recipe.rank, {"responses": responses}, seed=self._seed(t, "rank"), world=world)
+        known = {"world": world} if RANKERS.get(recipe.rank.ranker).needs_world else {}
+        ranking = self._stage("rank", recipe.rank, {"responses": responses}, seed=self._seed(t, "rank"), **known)
         pairs = self._stage("pair", recipe.pair, {"ranking": ranking})
         made = {"instruct": prompts, "respond": responses, "rank": ranking, "pair": pairs}
         inputs |= {"pairs": pairs}
         objective = recipe.objective.at(t)
         if not recipe.objective.definition.reference_free:
-            settings = recipe.train.model_dump(include=set(ReferenceConfig.model_fields))
-            made["reference"] = self._node("reference", settings, inputs)
+            settings = ReferenceConfig.for_training(recipe.train, self._seed(t, "train"))
+            made["reference"] = self._node("reference", settings.model_dump(exclude_none=True), inputs)
             inputs |= {"reference": made["reference"]}
         made["train"] = self._stage(
             "train", recipe.train, inputs, seed=self._seed(t, "train"), objective=objective.model_dump()
@@ -141,9 +150,14 @@ class GraphBuilder:
         config = {
             "benchmark": name,
             "world": self.recipe.world.model_dump(),
-            "length_bias": self.recipe.rank.length_bias if bias is None else bias,
+            "length_bias": getattr(self.recipe.rank, "length_bias", JUDGE_LENGTH_BIAS) if bias is None else bias,
         }
         return self._node("judge", config, {"answers": answers, "baseline": baseline})
+
+    def _pool(self) -> dict[str, Any]:
+        """The prompt source, for the key of `instruct`; the world's own pool follows from the world."""
+        prompts = self.recipe.prompts
+        return {} if prompts.source == "world" else {"prompts": prompts.model_dump(mode="json")}
 
     def _seed(self, t: int, stage: str) -> int:
         return derive_seed(self.recipe.seed, t, stage)

@@ -11,22 +11,25 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from aipo_lab.benchmarks.catalogue import OFFICIAL_BENCHMARKS
+from aipo_lab.benchmarks.catalogue import embedded_names, official_names
 from aipo_lab.benchmarks.config import BenchmarksConfig
-from aipo_lab.benchmarks.embedded import EMBEDDED_BENCHMARKS
 from aipo_lab.core.config import StrictModel, apply_override, merge, parse_yaml, read_yaml, suggest, validate
 from aipo_lab.core.errors import UserError
-from aipo_lab.generation.sharded import EngineConfig
+from aipo_lab.generation.engine import EngineChoice
+from aipo_lab.generation.transformers_engine import TransformersEngineSettings
 from aipo_lab.models.template import DEFAULT_DATE, ChatSettings, TemplateDate, TemplateText
 from aipo_lab.objectives import ObjectiveDefinition, get_definition, get_objective, hyperparameter_problems
+from aipo_lab.prompts.source import PromptChoice
+from aipo_lab.prompts.world import WorldPromptSettings
 from aipo_lab.ranking.proxy import ProxyRankerSettings
+from aipo_lab.ranking.ranker import RankerChoice
 from aipo_lab.stages.instruct import InstructSettings
 from aipo_lab.stages.pair import PairSettings
 from aipo_lab.stages.respond import RespondSettings
 from aipo_lab.training.config import ObjectiveSettings, ParallelSettings, TrainSettings
 from aipo_lab.training.deepspeed_config import contradictions, read_deepspeed
-from aipo_lab.worlds import WorldConfig, get_world
 from aipo_lab.worlds.micro.base_model import MicroBaseConfig
+from aipo_lab.worlds.world import WorldConfig, get_world
 
 Schedule = float | list[float]
 """A hyperparameter: one value, or one value per iteration."""
@@ -143,10 +146,13 @@ class Recipe(StrictModel):
     iterations: int = Field(3, ge=1, le=100, description="T, iterations of the loop")
     model: ModelConfig = Field(default_factory=ModelConfig, description="the base model")
     world: WorldConfig = Field(default_factory=WorldConfig, description="the prompt pool and the truth about it")
-    engine: EngineConfig = Field(default_factory=EngineConfig, description="what generates text")
+    prompts: PromptChoice = Field(
+        default_factory=WorldPromptSettings, description="where the pool of prompts comes from"
+    )
+    engine: EngineChoice = Field(default_factory=TransformersEngineSettings, description="what generates text")
     instruct: InstructSettings = Field(default_factory=InstructSettings, description="new prompts")
     respond: RespondSettings = Field(default_factory=RespondSettings, description="candidates")
-    rank: ProxyRankerSettings = Field(default_factory=ProxyRankerSettings, description="scores of candidates")
+    rank: RankerChoice = Field(default_factory=ProxyRankerSettings, description="scores of candidates")
     pair: PairSettings = Field(default_factory=PairSettings, description="which pairs are kept")
     train: TrainSettings = Field(default_factory=TrainSettings, description="preference training")
     objective: ObjectiveConfig = Field(default_factory=ObjectiveConfig, description="the preference loss")
@@ -162,7 +168,7 @@ class Recipe(StrictModel):
             if isinstance(value, list) and len(value) != self.iterations
         ]
         if not self.benchmarks.names():
-            known = [*EMBEDDED_BENCHMARKS, *OFFICIAL_BENCHMARKS]
+            known = [*embedded_names(), *official_names()]
             problems.append(f"benchmarks: set at least one of {', '.join(known)}")
         problems += [
             f"benchmarks.{name}.iterations: {max(settings.iterations)} is beyond the last one, {self.iterations}"

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 from pydantic import Field
 
-from aipo_lab.core.config import StrictModel
+from aipo_lab.core.progress import Progress
 from aipo_lab.core.seeds import derive_seed
-from aipo_lab.worlds import World
+from aipo_lab.ranking.ranker import RANKERS, RankerContext, RankerDefinition, RankerSettings
+from aipo_lab.worlds.taste import biased_quality
+from aipo_lab.worlds.world import World
 
-LENGTH_UNIT_TOKENS = 10
 
-
-class ProxyRankerSettings(StrictModel):
+class ProxyRankerSettings(RankerSettings):
     """The proxy's imperfections."""
 
     ranker: Literal["proxy"] = Field("proxy", description="ranker: proxy")
@@ -25,9 +25,18 @@ class ProxyRankerSettings(StrictModel):
     noise_sd: float = Field(0.1, ge=0, le=10, description="standard deviation of the noise added to a score")
 
 
-def biased_quality(quality: float, n_tokens: int, length_bias: float) -> float:
-    """What a judge with a taste for length perceives: quality + length_bias * tokens / 10."""
-    return quality + length_bias * n_tokens / LENGTH_UNIT_TOKENS
+class ProxyRanker:
+    """Scores by the world's truth, distorted."""
+
+    def __init__(self, settings: ProxyRankerSettings, context: RankerContext) -> None:
+        assert context.world is not None
+        self._settings, self._world, self._seed = settings, context.world, context.seed
+
+    def scores(self, rows: Sequence[Mapping[str, Any]], progress: Progress) -> Iterator[list[float]]:
+        """See `Ranker.scores`."""
+        for done, row in enumerate(rows, start=1):
+            yield proxy_scores(row, self._world, self._settings, self._seed)
+            progress(done, len(rows), "prompts")
 
 
 def proxy_scores(row: Mapping[str, Any], world: World, settings: ProxyRankerSettings, seed: int) -> list[float]:
@@ -38,3 +47,6 @@ def proxy_scores(row: Mapping[str, Any], world: World, settings: ProxyRankerSett
         + noise.gauss(0.0, settings.noise_sd)
         for response in row["responses"]
     ]
+
+
+RANKERS.add("proxy", RankerDefinition(settings=ProxyRankerSettings, open=ProxyRanker, needs_world=True))

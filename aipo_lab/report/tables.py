@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from aipo_lab.benchmarks.metrics import BENCHMARK_METRICS, BenchmarkMetrics
+from aipo_lab.benchmarks.catalogue import BENCHMARK_METRICS
+from aipo_lab.benchmarks.metrics import BenchmarkMetrics
 from aipo_lab.figures.palette import objective_name, objective_styles, setting_label
 from aipo_lab.report.claims import Measure, Ordering
 from aipo_lab.results.rows import ResultRow

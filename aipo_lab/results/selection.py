@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from aipo_lab.benchmarks.metrics import BENCHMARK_METRICS, BenchmarkMetrics
+from aipo_lab.benchmarks.catalogue import BENCHMARK_METRICS
+from aipo_lab.benchmarks.metrics import BenchmarkMetrics
 from aipo_lab.core.errors import UserError
 from aipo_lab.results.rows import ResultRow
 

@@ -12,14 +12,13 @@ from pydantic import Field
 
 from aipo_lab.core.config import StrictModel
 from aipo_lab.core.jsonl import write_jsonl
-from aipo_lab.generation.engine import SamplingConfig
-from aipo_lab.generation.sharded import EngineConfig
+from aipo_lab.generation.engine import EngineChoice, SamplingConfig
 from aipo_lab.models.chat import encode_prompt, user_message
 from aipo_lab.models.template import ChatSettings
 from aipo_lab.stages.definition import StageContext, stage
 from aipo_lab.stages.respond import response_row
 from aipo_lab.stages.sampling import input_policy, sample, sampling_notes
-from aipo_lab.worlds import WorldConfig, get_world
+from aipo_lab.worlds.world import WorldConfig, get_world
 
 
 class AnswerConfig(StrictModel):
@@ -30,7 +29,7 @@ class AnswerConfig(StrictModel):
     n_prompts: int = Field(ge=1, description="prompts answered")
     sampling: SamplingConfig = Field(description="how answers are sampled")
     seed: int = Field(description="seed of sampling, the same at every iteration")
-    engine: EngineConfig = Field(description="generation engine")
+    engine: EngineChoice = Field(description="generation engine")
     chat: ChatSettings = Field(default_factory=ChatSettings, description="how prompts are rendered")
 
 

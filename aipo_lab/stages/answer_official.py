@@ -16,13 +16,13 @@ from aipo_lab.benchmarks.catalogue import load_official
 from aipo_lab.benchmarks.official import Question
 from aipo_lab.core.config import StrictModel
 from aipo_lab.core.seeds import derive_seed
-from aipo_lab.generation.engine import Completion, SamplingConfig
-from aipo_lab.generation.sharded import EngineConfig, generate_in_shards
+from aipo_lab.generation.engine import Completion, EngineChoice, SamplingConfig
+from aipo_lab.generation.sharded import generate_in_shards
 from aipo_lab.models.chat import Message, encode_prompt
 from aipo_lab.models.policy import Policy
 from aipo_lab.models.template import ChatSettings
 from aipo_lab.stages.definition import StageContext, stage
-from aipo_lab.stages.sampling import input_policy, open_engine, sampling_notes
+from aipo_lab.stages.sampling import input_engine, input_policy, other_ends, sampling_notes
 
 
 class OfficialQuestions(StrictModel):
@@ -42,7 +42,7 @@ class AnswerOfficialConfig(OfficialQuestions):
     top_k: int = Field(description="number of likeliest tokens sampled from (0 = all)")
     max_new_tokens: int = Field(description="cap on a turn's length in tokens")
     seed: int = Field(description="seed of sampling, the same at every iteration")
-    engine: EngineConfig = Field(description="generation engine")
+    engine: EngineChoice = Field(description="generation engine")
     chat: ChatSettings = Field(default_factory=ChatSettings, description="how conversations are rendered")
 
 
@@ -78,7 +78,7 @@ class _Conversations:
         self.said: list[list[Turn]] = [[] for _ in questions]
         self.n_turns = sum(len(question.turns) for question in questions)
         self.n_said = 0
-        self.engine = open_engine(self.policy, context.config.engine, context.config.chat)
+        self.also_ends = other_ends(self.policy, context.config.chat)
 
     def hold(self) -> list[list[Turn]]:
         """Every question's turns."""
@@ -125,7 +125,7 @@ class _Conversations:
             self.context.progress(before + done, self.n_turns, "turns")
 
         return generate_in_shards(
-            self.engine,
+            input_engine(self.context),
             prompts,
             1,
             SamplingConfig(
@@ -138,4 +138,5 @@ class _Conversations:
             config.engine.shard_prompts,
             parts,
             progress,
+            self.also_ends,
         )

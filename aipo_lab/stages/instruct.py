@@ -16,15 +16,15 @@ from aipo_lab.core.config import StrictModel
 from aipo_lab.core.errors import StageFailed
 from aipo_lab.core.jsonl import read_jsonl, write_jsonl
 from aipo_lab.core.seeds import derive_seed
-from aipo_lab.generation.engine import Completion, SamplingConfig
+from aipo_lab.generation.engine import Completion, EngineChoice, SamplingConfig
 from aipo_lab.generation.self_instruct import InstructionFilter, few_shot_prompt, split_instructions, stop_strings
-from aipo_lab.generation.sharded import EngineConfig
-from aipo_lab.generation.transformers_engine import TransformersEngine
 from aipo_lab.models.chat import encode_text_prompt
 from aipo_lab.models.policy import Policy
+from aipo_lab.prompts.source import PROMPTS, PromptChoice
+from aipo_lab.prompts.world import WorldPromptSettings
 from aipo_lab.stages.definition import StageContext, stage
-from aipo_lab.stages.sampling import input_policy, sampling_notes
-from aipo_lab.worlds import World, WorldConfig, get_world
+from aipo_lab.stages.sampling import input_engine, input_policy, sampling_notes
+from aipo_lab.worlds.world import World, WorldConfig, get_world
 
 
 class InstructSettings(StrictModel):
@@ -50,7 +50,8 @@ class InstructConfig(InstructSettings):
 
     seed: int = Field(description="seed of the examples drawn and of sampling")
     world: WorldConfig = Field(description="world whose pool is drawn from and whose grammar filters")
-    engine: EngineConfig = Field(description="generation engine")
+    engine: EngineChoice = Field(description="generation engine")
+    prompts: PromptChoice = Field(default_factory=WorldPromptSettings, description="where the pool comes from")
 
 
 @stage("instruct", version=2, config=InstructConfig)
@@ -58,12 +59,13 @@ def instruct(context: StageContext[InstructConfig]) -> Mapping[str, Any]:
     """Write `prompts.jsonl`; the summary counts what was generated, kept and dropped, by reason."""
     config = context.config
     world = get_world(config.world.name, config.world.seed)
+    pool = list(PROMPTS.get(config.prompts.source).open(config.prompts, world).pool())
     if config.source == "pool":
-        prompts = random.Random(config.seed).sample(world.pool(), min(config.n_prompts, len(world.pool())))
+        prompts = random.Random(config.seed).sample(pool, min(config.n_prompts, len(pool)))
         counts: Counter[str] = Counter(kept=len(prompts))
         notes: dict[str, Any] = {}
     else:
-        prompts, counts, notes = _self_instruct(context, world)
+        prompts, counts, notes = _self_instruct(context, world, pool)
     if not prompts:
         raise StageFailed(f"no instruction was left of {counts.total()} generated: {_reasons(counts)}")
     write_jsonl(
@@ -78,10 +80,10 @@ def _reasons(counts: Counter[str]) -> str:
 
 
 def _self_instruct(
-    context: StageContext[InstructConfig], world: World
+    context: StageContext[InstructConfig], world: World, pool: list[str]
 ) -> tuple[list[str], Counter[str], dict[str, Any]]:
     """The instructions, the counts of what was generated, and the summary's notes about sampling."""
-    config, pool = context.config, world.pool()
+    config = context.config
     policy = input_policy(context)
     keeper = InstructionFilter(
         lambda text: len(policy.tokenizer(text, add_special_tokens=False)["input_ids"]),
@@ -100,7 +102,7 @@ def _self_instruct(
         share_kept = max(len(prompts), 1) / max(keeper.counts.total(), 1) if number else 1.0
         n_completions = round(1.1 * missing / share_kept / config.n_per_completion) + 1
         examples = _few_shot_prompts(config, policy, pool, number, min(n_completions, 4 * config.n_prompts))
-        texts = _round_of_completions(context, policy, examples, number)
+        texts = _round_of_completions(context, examples, number)
         shown += examples
         found = [item for text in texts for item in split_instructions(text, config.n_per_completion)]
         prompts += [instruction for instruction in found if keeper.keep(instruction)]
@@ -123,15 +125,12 @@ def _few_shot_prompts(config: InstructConfig, policy: Policy, pool: list[str], n
     return prompts
 
 
-def _round_of_completions(
-    context: StageContext[InstructConfig], policy: Policy, prompts: list[list[int]], number: int
-) -> list[str]:
+def _round_of_completions(context: StageContext[InstructConfig], prompts: list[list[int]], number: int) -> list[str]:
     """One round's completions, from the part on disk if an earlier attempt committed it."""
     config = context.config
     part = context.parts / f"round-{number:03d}.jsonl"
     if not part.is_file():
-        engine = TransformersEngine(policy, config.engine.batch_size)
-        completions = engine.generate(
+        completions = input_engine(context).generate(
             prompts,
             1,
             config.sampling,

@@ -13,7 +13,7 @@ from typing import Any
 from pydantic import Field
 
 from aipo_lab.benchmarks.answers import read_answers
-from aipo_lab.benchmarks.catalogue import OFFICIAL_BENCHMARKS, load_official
+from aipo_lab.benchmarks.catalogue import load_official, official_entry
 from aipo_lab.benchmarks.length_control import Estimate
 from aipo_lab.benchmarks.official import Judged
 from aipo_lab.core.errors import StageFailed
@@ -26,7 +26,9 @@ from aipo_lab.stages.judge import write_scores
 class JudgeOfficialConfig(OfficialQuestions):
     """All that determines the scores besides the answers."""
 
-    judge: dict[str, Any] = Field(description="what determines the judge's replies (`JudgeSettings.identity`)")
+    judge: dict[str, Any] = Field(
+        description="what determines the judge's replies (`JudgeSettings.identity`); empty: none is needed"
+    )
     unjudged_share: float = Field(description="largest share of verdicts that may be missing")
 
 
@@ -38,9 +40,11 @@ def judge_official(context: StageContext[JudgeOfficialConfig]) -> Mapping[str, A
     runs again, and nothing else is.
     """
     config = context.config
-    assert context.runtime.judging is not None
     benchmark = load_official(config.benchmark, config.limit)
-    judge = context.runtime.judging.open(context.runtime.device)
+    judging = context.runtime.judging
+    judge = None if judging is None else judging.open(context.runtime.device)
+    assert (judge is not None) == official_entry(config.benchmark).needs_judge
+    judge_name = "none" if judge is None else judge.name
     answers = context.inputs["answers"]
     baseline = context.inputs.get("baseline")
     judged = benchmark.judge(
@@ -50,15 +54,15 @@ def judge_official(context: StageContext[JudgeOfficialConfig]) -> Mapping[str, A
         judge,
         context.progress,
     )
-    n_verdicts = len(benchmark.questions) * OFFICIAL_BENCHMARKS[config.benchmark].verdicts_per_question
+    n_verdicts = len(benchmark.questions) * official_entry(config.benchmark).verdicts_per_question
     _require_verdicts(judged, n_verdicts, config)
     unjudged = Estimate(100 * len(judged.unjudged) / n_verdicts, None, n_verdicts)
     write_scores(context.folder, config.benchmark, {**judged.scores, "unjudged": unjudged})
     write_jsonl(context.folder / "judgments.jsonl", map(asdict, benchmark.by_question(judged)))
-    benchmark.write_judgments(context.folder / "official", answers.summary["model"], judge.name, judged)
+    benchmark.write_judgments(context.folder / "official", answers.summary["model"], judge_name, judged)
     return {
         "answers": len(benchmark.questions),
-        "judge": judge.name,
+        "judge": judge_name,
         "unjudged": dict(judged.unjudged),
         "notes": list(judged.notes),
     }

@@ -14,7 +14,7 @@ from aipo_lab.core.config import StrictModel
 from aipo_lab.core.jsonl import write_jsonl
 from aipo_lab.models.policy import POLICIES
 from aipo_lab.stages.definition import StageContext, stage
-from aipo_lab.training.config import Precision
+from aipo_lab.training.config import Precision, TrainSettings
 from aipo_lab.training.logprobs import all_pair_logps
 from aipo_lab.training.pairs import load_pairs
 
@@ -26,6 +26,23 @@ class ReferenceConfig(StrictModel):
     max_response_tokens: int = Field(2048, ge=1, description="as in the train section")
     micro_batch_tokens: int = Field(8192, ge=1, description="as in the train section")
     precision: Precision = Field("float32", description="as in the train section")
+    batch_size: int | None = Field(
+        None, ge=1, description="as in the train section; with a 16-bit precision, whose micro-batches follow from it"
+    )
+    seed: int | None = Field(
+        None, description="the training's order of the pairs; with a 16-bit precision, whose micro-batches follow it"
+    )
+
+    @classmethod
+    def for_training(cls, settings: TrainSettings, seed: int) -> ReferenceConfig:
+        """The reference pass of a training with these settings and this seed.
+
+        In float32 batch size and order change nothing beyond rounding, and trainings that differ in them share a
+        reference; in 16 bits they do not.
+        """
+        shared = settings.model_dump(include=set(cls.model_fields) - {"batch_size", "seed"})
+        order = {} if settings.precision == "float32" else {"batch_size": settings.batch_size, "seed": seed}
+        return cls(**shared, **order)
 
 
 @stage("reference", version=2, config=ReferenceConfig)
@@ -36,7 +53,14 @@ def reference(context: StageContext[ReferenceConfig]) -> Mapping[str, Any]:
     path = context.inputs["pairs"].file("pairs.jsonl")
     pairs, _ = load_pairs(path, policy.tokenizer, config.max_prompt_tokens, config.max_response_tokens)
     logps = all_pair_logps(
-        policy.model, pairs, policy.pad_token_id, config.micro_batch_tokens, context.progress, config.precision
+        policy.model,
+        pairs,
+        policy.pad_token_id,
+        config.micro_batch_tokens,
+        context.progress,
+        config.precision,
+        config.batch_size,
+        config.seed,
     )
     write_jsonl(
         context.folder / "reference.jsonl",

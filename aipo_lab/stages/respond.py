@@ -14,8 +14,7 @@ from pydantic import Field
 from aipo_lab.core.config import StrictModel
 from aipo_lab.core.errors import StageFailed
 from aipo_lab.core.jsonl import read_jsonl, write_jsonl
-from aipo_lab.generation.engine import Completion, SamplingConfig
-from aipo_lab.generation.sharded import EngineConfig
+from aipo_lab.generation.engine import Completion, EngineChoice, SamplingConfig
 from aipo_lab.models.chat import encode_prompt, user_message
 from aipo_lab.models.template import ChatSettings
 from aipo_lab.stages.definition import StageContext, stage
@@ -39,7 +38,7 @@ class RespondConfig(RespondSettings):
     """All that determines the candidates besides the policy and the prompts."""
 
     seed: int = Field(description="seed of sampling")
-    engine: EngineConfig = Field(description="generation engine")
+    engine: EngineChoice = Field(description="generation engine")
     chat: ChatSettings = Field(default_factory=ChatSettings, description="how prompts are rendered")
 
 

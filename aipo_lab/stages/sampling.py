@@ -7,9 +7,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from aipo_lab.generation.engine import Completion
-from aipo_lab.generation.sharded import EngineConfig, generate_in_shards
-from aipo_lab.generation.transformers_engine import TransformersEngine
+from aipo_lab.generation.engine import Completion, Engine, open_engine
+from aipo_lab.generation.sharded import generate_in_shards
 from aipo_lab.models.chat import turn_end_token
 from aipo_lab.models.decoding import ignored_settings
 from aipo_lab.models.policy import POLICIES, Policy
@@ -23,13 +22,18 @@ def input_policy(context: StageContext[Any]) -> Policy:
     return POLICIES.get(folder, context.runtime.device, context.config.engine.dtype)
 
 
+def input_engine(context: StageContext[Any]) -> Engine:
+    """The engine of the stage's settings on its `policy` input."""
+    return open_engine(context.config.engine, context.inputs["policy"].file("model"), context.runtime.device)
+
+
 def sample(
     context: StageContext[Any], policy: Policy, prompts: Sequence[Sequence[int]], n: int
 ) -> list[list[Completion]]:
     """`n` completions of each prompt (token ids) by the stage's `engine`, `chat`, `sampling` and `seed` settings."""
     config = context.config
     return generate_in_shards(
-        open_engine(policy, config.engine, config.chat),
+        input_engine(context),
         prompts,
         n,
         config.sampling,
@@ -37,13 +41,14 @@ def sample(
         config.engine.shard_prompts,
         context.parts,
         context.progress,
+        other_ends(policy, config.chat),
     )
 
 
-def open_engine(policy: Policy, engine: EngineConfig, chat: ChatSettings) -> TransformersEngine:
-    """The engine of a stage that samples turns of conversations; the end of a turn in the template used ends them."""
+def other_ends(policy: Policy, chat: ChatSettings) -> tuple[int, ...]:
+    """End tokens besides the policy's own: with which a template that stands in for the model's own ends a turn."""
     turn_end = turn_end_token(policy.tokenizer, chat) if chat.template is not None else None
-    return TransformersEngine(policy, engine.batch_size, [] if turn_end is None else [turn_end])
+    return () if turn_end is None else (turn_end,)
 
 
 def sampling_notes(policy: Policy, prompts: Sequence[Sequence[int]], max_new_tokens: int) -> dict[str, Any]:

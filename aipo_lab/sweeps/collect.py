@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from aipo_lab.benchmarks.metrics import BENCHMARK_METRICS
+from aipo_lab.benchmarks.catalogue import BENCHMARK_METRICS
 from aipo_lab.core.jsonl import iterate_jsonl, read_json
 from aipo_lab.core.store import Artifact, Store
 from aipo_lab.pipeline.graph import Iteration, TrialGraph

@@ -68,6 +68,7 @@ class SweepFolder:
         base_models: Mapping[str, BaseModel],
         resources: BenchmarkResources,
         store_root: Path,
+        plugins: Mapping[str, Any],
     ) -> None:
         """Write the resolved sweep with versions and commit, before any work starts."""
         values = {
@@ -86,6 +87,7 @@ class SweepFolder:
             },
             "benchmark_files": dict(resources.files),
             "judges": dict(resources.judges),
+            "plugins": dict(plugins),
             "versions": package_versions(),
             "commit": git_commit(),
             "saved_at": datetime.now(UTC).isoformat(timespec="seconds"),

@@ -9,7 +9,7 @@ from functools import cached_property
 from statistics import fmean
 from typing import Any
 
-from aipo_lab.benchmarks.catalogue import OFFICIAL_BENCHMARKS
+from aipo_lab.benchmarks.catalogue import official_entry
 from aipo_lab.benchmarks.resources import BenchmarkResources, find_resources
 from aipo_lab.core.store import Store
 from aipo_lab.execution.inline import threads_per_stage, worker_count
@@ -57,6 +57,16 @@ class SweepGraph:
     def nodes(self) -> dict[str, StageNode]:
         """Distinct nodes by reference, trial after trial, inputs before what needs them."""
         return {ref: node for graph in self.trials.values() for ref, node in graph.nodes().items()}
+
+    @property
+    def plugins(self) -> dict[str, Any]:
+        """The identity of every plug-in that some stage uses, by kind; a list where a sweep uses several."""
+        found: dict[str, list[Any]] = {}
+        for node in self.nodes.values():
+            for kind, identity in node.request.plugins.items():
+                if identity not in found.setdefault(kind, []):
+                    found[kind].append(identity)
+        return {kind: several[0] if len(several) == 1 else several for kind, several in found.items()}
 
     @cached_property
     def users(self) -> dict[str, list[str]]:
@@ -140,7 +150,7 @@ def _most_tokens(node: StageNode, recipe: Recipe) -> int:
 
 
 def _n_turns(config: Mapping[str, Any]) -> int:
-    entry = OFFICIAL_BENCHMARKS[config["benchmark"]]
+    entry = official_entry(config["benchmark"])
     n_questions = min(config["limit"] or entry.n_questions, entry.n_questions)
     return n_questions * entry.n_turns
 

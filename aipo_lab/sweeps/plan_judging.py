@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NoReturn
 
-from aipo_lab.benchmarks.catalogue import load_official
+from aipo_lab.benchmarks.catalogue import load_official, needs_judge
 from aipo_lab.benchmarks.config import BenchmarksConfig
 from aipo_lab.benchmarks.official import Answer, OfficialBenchmark
 from aipo_lab.core.progress import Progress
@@ -28,7 +28,7 @@ def judging_costs(graph: SweepGraph, store: Store) -> dict[str, CostEstimate]:
     """
     left: Counter[tuple[str, str]] = Counter()
     for node in graph.nodes.values():
-        if node.stage == "judge_official":
+        if node.stage == "judge_official" and needs_judge(node.request.config["benchmark"]):
             trial = graph.users[node.reference][0]
             left[node.request.config["benchmark"], trial] += not store.contains(node.stage, node.key)
     costs: dict[str, CostEstimate] = {}

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from typing_extensions import override
 
-from aipo_lab.benchmarks.metrics import BENCHMARK_METRICS
+from aipo_lab.benchmarks.catalogue import BENCHMARK_METRICS
 from aipo_lab.core.store import Store
 from aipo_lab.execution.executor import Executor, StageProgress
 from aipo_lab.execution.scheduler import GraphListener, GraphOutcome, Scheduler
@@ -56,7 +56,7 @@ class Study:
         graph = build_graph(sweep, place=JudgingPlace(store.judge_calls, folder.judge_costs))
         folder.prepare()
         store.prepare()
-        folder.save_sweep(sweep, graph.base_models, graph.resources, store.root)
+        folder.save_sweep(sweep, graph.base_models, graph.resources, store.root, graph.plugins)
         summary = folder.load_summary()
         if summary is None or summary.sweep_id != sweep_id(sweep):
             reused = {plan.stage: plan.stored for plan in plan_stages(graph, store)}

@@ -11,8 +11,7 @@ from typing import Any
 
 from pydantic import Field
 
-from aipo_lab.benchmarks.catalogue import OFFICIAL_BENCHMARKS
-from aipo_lab.benchmarks.embedded import EMBEDDED_METRICS
+from aipo_lab.benchmarks.catalogue import BENCHMARKS
 from aipo_lab.core.config import StrictModel, apply_override, read_yaml, suggest, validate
 from aipo_lab.core.errors import UserError
 from aipo_lab.objectives import get_definition, objective_names
@@ -200,9 +199,7 @@ def _check_space(spec: SweepSpec, overridden: Sequence[str], path: Path) -> None
 
 def _check_metric(rule: SelectionRule, recipe: Recipe) -> None:
     """Raise `UserError` if the rule's metric is none that the recipe's benchmarks report."""
-    reported: dict[str, tuple[str, ...]] = dict.fromkeys(recipe.benchmarks.embedded(), EMBEDDED_METRICS)
-    reported |= {name: OFFICIAL_BENCHMARKS[name].metrics for name in recipe.benchmarks.official()}
-    valid = [f"{benchmark}/{name}" for benchmark, names in reported.items() for name in names]
+    valid = [f"{name}/{metric}" for name in recipe.benchmarks.names() for metric in BENCHMARKS.get(name).metrics]
     metric = rule.metric
     if metric is not None and metric not in valid and metric not in {name.split("/")[1] for name in valid}:
         raise UserError(f"select: no benchmark of this sweep reports {metric!r}; {suggest(metric, valid)}")

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aipo_lab.figures.palette import objective_name, setting_label
-from aipo_lab.tracking.tracker import Tracker, TrialRecord, resolve_tracking_uri
+from aipo_lab.tracking.tracker import TRACKERS, Tracker, TrackerDefinition, TrialRecord, resolve_tracking_uri
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -174,3 +174,6 @@ def _dataset_inputs(record: TrialRecord) -> list[Any]:
         )
         for data in record.datasets
     ]
+
+
+TRACKERS.add("mlflow", TrackerDefinition(make=MLflowTracker))

@@ -1,7 +1,7 @@
 """Tracking: the interface that a sweep reports to, its no-op base, and a guard that no failure gets past.
 
-MLflow is one implementation (`aipo_lab.tracking.mlflow`). Results live in the store and in `results.csv`; a
-tracker only shows them, so nothing it does may lose or stop anything.
+MLflow is one implementation (`aipo_lab.tracking.mlflow`), others are registered beside it. Results live in the store
+and in `results.csv`; a tracker only shows them, so nothing it does may lose or stop anything.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from aipo_lab.core.registry import Definition, Registry
 from aipo_lab.results.rows import ResultRow
 
 
@@ -66,6 +67,26 @@ class Tracker:
 
     def finish(self, artifacts: list[Path], state: str) -> None:
         """Attach files and folders to the sweep and end it: `complete`, `failed` or `stopped`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrackerDefinition(Definition):
+    """A registered tracker: `make(folder)` logs the sweep whose output folder that is."""
+
+    make: Callable[[Path], Tracker]
+
+
+TRACKERS: Registry[TrackerDefinition] = Registry("tracker", "aipo_lab.trackers", "aipo_lab.tracking")
+
+
+def make_tracker(name: str, folder: Path) -> Tracker:
+    """The tracker called `name`.
+
+    Raises `UserError` listing the valid names and `MissingDependency` if its package is not here.
+    """
+    definition = TRACKERS.get(name)
+    definition.check_installed(f"tracker {name}")
+    return definition.make(folder)
 
 
 class SafeTracker(Tracker):
@@ -142,3 +163,6 @@ class BackgroundTracker(Tracker):
 def resolve_tracking_uri(out: Path, uri: str | None = None) -> str:
     """Where to log: `uri`, else the environment's MLFLOW_TRACKING_URI, else SQLite in the sweep's folder."""
     return uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{out.resolve() / 'mlflow.db'}"
+
+
+TRACKERS.add("none", TrackerDefinition(make=lambda _: Tracker()))

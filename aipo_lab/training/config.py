@@ -21,13 +21,16 @@ class TrainSettings(StrictModel):
     batch_size: int = Field(256, ge=1, description="pairs per optimiser step; the last of an epoch may have fewer")
     epochs: int = Field(1, ge=1, le=100, description="passes over the pairs of an iteration")
     weight_decay: float = Field(0.0, ge=0, le=1, description="decoupled weight decay of AdamW")
+    decay_norms_and_biases: bool = Field(
+        False, description="weight decay shrinks norms and biases too; false: it spares them, as Hugging Face's does"
+    )
     max_gradient_norm: float = Field(1.0, gt=0, description="gradients are clipped to this norm")
     max_prompt_tokens: int = Field(512, ge=1, description="pairs with a longer prompt are left out and counted")
     max_response_tokens: int = Field(2048, ge=1, description="pairs with a longer response are left out and counted")
     micro_batch_tokens: int = Field(8192, ge=1, description="tokens computed at once, padding included")
     precision: Precision = Field(
         "float32",
-        description="data type of the forward pass; weights and AdamW stay in float32 (but see compute.parallel)",
+        description="data type of the forward pass's products; weights, AdamW and sums stay in float32",
     )
     gradient_checkpointing: bool = Field(False, description="compute activations twice instead of storing them")
     lora: LoraSettings | None = Field(None, description="train low-rank adapters only; left out: all weights")
@@ -58,7 +61,7 @@ class ParallelSettings(StrictModel):
     parallel: Literal["data", "zero2", "zero3"] = Field(
         "data",
         description="data: every process has the whole model; zero2, zero3: DeepSpeed divides optimiser and gradients, "
-        "zero3 the weights as well, and with bfloat16 holds the model in bfloat16 and a float32 copy in the optimiser",
+        "zero3 the weights as well; all of them compute the same numbers, with weights in float32",
     )
     deepspeed: dict[str, Any] | None = Field(
         None, description="your own DeepSpeed configuration, or the name of its JSON file; must agree with the recipe"

@@ -9,9 +9,7 @@ from typing import Any
 
 from aipo_lab.core.errors import UserError
 from aipo_lab.training.config import ParallelSettings, TrainSettings
-
-AUTO = "auto"
-"""What users write where transformers' trainer is to fill a value in; here the recipe does."""
+from aipo_lab.training.deepspeed_settings import AUTO, setting_problems
 
 
 def read_deepspeed(value: object) -> object:
@@ -30,7 +28,8 @@ def deepspeed_config(settings: TrainSettings, parallel: ParallelSettings) -> dic
     """The configuration DeepSpeed gets; raises `UserError` naming all that contradicts the recipe.
 
     Accumulation is ours (`gradient_accumulation_steps` 1, boundaries set by hand), so that micro-batches may differ in
-    number from step to step; optimiser and schedule are ours too unless the user names an optimiser.
+    number from step to step; optimiser and schedule are ours too unless the user names an optimiser. So is precision:
+    `bf16.enabled` in a user's file is what `train.precision=bfloat16` does, products in bfloat16 over float32 weights.
     """
     user = parallel.deepspeed or {}
     if problems := contradictions(settings, parallel):
@@ -43,7 +42,7 @@ def deepspeed_config(settings: TrainSettings, parallel: ParallelSettings) -> dic
         "train_micro_batch_size_per_gpu": 1,
         "gradient_accumulation_steps": 1,
         "gradient_clipping": settings.max_gradient_norm,
-        "bf16": {**_section(user, "bf16"), "enabled": settings.precision == "bfloat16"},
+        "bf16": {**_section(user, "bf16"), "enabled": False},
         "zero_optimization": {
             **_without_auto(_section(user, "zero_optimization")),
             "stage": _stage(parallel),
@@ -71,7 +70,7 @@ def contradictions(settings: TrainSettings, parallel: ParallelSettings) -> list[
     if parallel.parallel == "data":
         return ["deepspeed is given, but parallel is data; set zero2 or zero3"] if parallel.deepspeed else []
     user = parallel.deepspeed or {}
-    return [*_contradictions(user, settings, parallel), *_impossible(user, settings)]
+    return [*_contradictions(user, settings, parallel), *_impossible(user, settings), *setting_problems(user)]
 
 
 def _contradictions(user: Mapping[str, Any], settings: TrainSettings, parallel: ParallelSettings) -> Iterator[str]:

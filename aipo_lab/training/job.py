@@ -24,6 +24,7 @@ from aipo_lab.training.deepspeed_config import deepspeed_config
 from aipo_lab.training.loop import PairTrainer
 from aipo_lab.training.pairs import EncodedPair, load_pairs
 from aipo_lab.training.processes import SINGLE, Processes
+from aipo_lab.training.reference_gap import gap_warning
 from aipo_lab.training.updates import ReplicatedUpdater, Updater
 
 if TYPE_CHECKING:
@@ -112,6 +113,7 @@ def _summary(
 ) -> dict[str, Any]:
     seconds = sum(row["step_s"] for row in trainer.speed)
     n_tokens = sum(row["tokens"] for row in curve[-len(trainer.speed) :]) if trainer.speed else 0
+    warning = gap_warning(curve[0], trainer.settings.precision)
     return {
         "pairs": len(pairs),
         "excluded": excluded,
@@ -120,4 +122,5 @@ def _summary(
         "tokens": sum(row["tokens"] for row in curve),
         "tokens_per_s": round(n_tokens / seconds, 1) if seconds else None,
         "final_loss": curve[-1]["loss"],
+        "warnings": [] if warning is None else [warning],
     }

@@ -17,10 +17,12 @@ from aipo_lab.training.checkpoint import TrainingCheckpoints
 from aipo_lab.training.config import TrainSettings
 from aipo_lab.training.logprobs import find_sharing
 from aipo_lab.training.memory import frozen_garbage, gradient_checkpointing, is_out_of_memory
-from aipo_lab.training.packing import MicroBatch, micro_batches, optimiser_batches
+from aipo_lab.training.packing import MicroBatch, optimiser_batches
 from aipo_lab.training.pairs import EncodedPair
 from aipo_lab.training.processes import SINGLE, Processes
 from aipo_lab.training.record import MicroBatchOutcome, StepRecord
+from aipo_lab.training.reference_gap import ReferenceGap
+from aipo_lab.training.step_batches import own_micro_batches
 from aipo_lab.training.updates import ReplicatedUpdater, Updater
 
 if TYPE_CHECKING:
@@ -109,18 +111,21 @@ class PairTrainer:
     def _step(self, step: int, indices: Sequence[int]) -> CurveRow:
         update = None
         while update is None:
-            record = self._gradients(indices)
+            record = self._gradients(step, indices)
             update = self.updater.update(step)
         n_tokens = sum(self.pairs[index].n_tokens for index in indices)
         means = self.processes.sum(record.means, self.device)
-        return {"step": float(step), **update, "tokens": float(n_tokens), **means}
+        # Fields of the first row and not a row before it: a row is a step to all who read the curve.
+        gap = record.gap.columns(self.processes, self.device) if record.gap else {}
+        return {"step": float(step), **update, "tokens": float(n_tokens), **means, **gap}
 
-    def _gradients(self, indices: Sequence[int]) -> StepRecord:
+    def _gradients(self, step: int, indices: Sequence[int]) -> StepRecord:
         """The gradient of a batch's mean loss; halves the micro-batches for good when memory runs out."""
         import torch
 
         while True:
-            record = StepRecord(len(indices), self.objective)
+            gap = ReferenceGap() if step == 1 and not self.objective.reference_free else None
+            record = StepRecord(len(indices), self.objective, gap)
             self.updater.reset()
             try:
                 self._accumulate_all(indices, record)
@@ -132,11 +137,12 @@ class PairTrainer:
                 return record
 
     def _accumulate_all(self, indices: Sequence[int], record: StepRecord) -> None:
-        own = self.processes.share(indices, self.pairs)
-        made = micro_batches(own, self.pairs, self.micro_batch_tokens, self.sharing)
+        made = own_micro_batches(
+            indices, self.pairs, self.micro_batch_tokens, self.sharing, self.settings.precision, self.processes
+        )
         n_real, n_all = len(made), len(made)
         if self.updater.lockstep:
-            n_all = self.processes.most(n_real, self.device)
+            n_all = int(self.processes.most([n_real], self.device)[0])
         for number in range(n_all):
             rows = made[number] if number < n_real else [[indices[0]]]
             self._accumulate(rows, record, counts=number < n_real, last=number == n_all - 1)

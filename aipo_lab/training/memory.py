@@ -3,27 +3,45 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import gc
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
+
+from aipo_lab.core.errors import StageFailed
 
 
 @contextlib.contextmanager
 def gradient_checkpointing(model: Any, wanted: bool) -> Iterator[None]:
-    """While inside, activations are computed twice instead of stored, if `wanted`; dropout stays off."""
-    if not wanted:
+    """While inside, a layer's activations are computed twice instead of stored, if `wanted`.
+
+    The model stays in evaluation mode: transformers would checkpoint in training mode only, in which modules also drop
+    out, add noise or ask for other inputs. Raises `StageFailed` for a model without layers that can be computed twice.
+    """
+    with contextlib.ExitStack() as stack:
+        for layer in _checkpointed_layers(model) if wanted else ():
+            vars(layer)["forward"] = functools.partial(_compute_twice, layer.forward)
+            stack.callback(vars(layer).pop, "forward")
         yield
-        return
-    dropouts = [module for module in model.modules() if type(module).__name__ == "Dropout"]
-    model.activation_checkpointing_enable({"use_reentrant": False})
-    model.train()  # transformers checkpoints in training mode only
-    for module in dropouts:
-        module.eval()
-    try:
-        yield
-    finally:
-        model.activation_checkpointing_disable()
-        model.eval()
+
+
+def _checkpointed_layers(model: Any) -> list[Any]:
+    """The layers that transformers itself would checkpoint."""
+    from transformers.modeling_layers import GradientCheckpointingLayer
+
+    layers = [module for module in model.modules() if isinstance(module, GradientCheckpointingLayer)]
+    if not layers:
+        raise StageFailed(
+            f"train.gradient_checkpointing: {type(model).__name__} has no layers that can be computed twice; "
+            "set it to false and lower train.micro_batch_tokens"
+        )
+    return layers
+
+
+def _compute_twice(forward: Callable[..., Any], *inputs: Any, **options: Any) -> Any:
+    from torch.utils.checkpoint import checkpoint
+
+    return checkpoint(forward, *inputs, use_reentrant=False, preserve_rng_state=False, **options)
 
 
 @contextlib.contextmanager

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
-
-from aipo_lab.training.pairs import EncodedPair
+from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
@@ -24,11 +24,11 @@ class Processes:
         """Whether this is the process that writes files and reports."""
         return self.rank == 0
 
-    def share(self, indices: Sequence[int], pairs: Sequence[EncodedPair]) -> list[int]:
-        """This process's pairs of an optimiser batch, dealt by length to and fro: shares weigh about the same."""
-        by_length = sorted(indices, key=lambda index: -pairs[index].n_tokens)
+    def share(self, items: Sequence[Item], n_tokens: Callable[[Item], int]) -> list[Item]:
+        """This process's share of an optimiser batch, dealt by length to and fro: shares weigh about the same."""
+        by_length = sorted(items, key=lambda item: -n_tokens(item))
         to_and_fro = [*range(self.count), *reversed(range(self.count))]
-        return [index for i, index in enumerate(by_length) if to_and_fro[i % (2 * self.count)] == self.rank]
+        return [item for i, item in enumerate(by_length) if to_and_fro[i % (2 * self.count)] == self.rank]
 
     def sum(self, values: dict[str, float], device: str) -> dict[str, float]:
         """The sums of `values` over all processes; all must have the same names."""
@@ -41,24 +41,29 @@ class Processes:
         torch.distributed.all_reduce(total)
         return dict(zip(values, total.tolist(), strict=True))
 
-    def most(self, n: int, device: str) -> int:
-        """The largest `n` of all processes."""
+    def most(self, values: Sequence[float], device: str) -> list[float]:
+        """The largest of each of the values over all processes."""
+        if self.count == 1:
+            return list(values)
         import torch
         import torch.distributed
 
-        largest = torch.tensor(n, device=device)
-        if self.count > 1:
-            torch.distributed.all_reduce(largest, op=torch.distributed.ReduceOp.MAX)
-        return int(largest)
+        largest = torch.tensor(values, dtype=torch.float64, device=device)
+        torch.distributed.all_reduce(largest, op=torch.distributed.ReduceOp.MAX)
+        made: list[float] = largest.tolist()
+        return made
 
     def sum_gradients(self, parameters: Iterable[Tensor]) -> None:
-        """Replace every parameter's gradient by its sum over all processes."""
+        """Replace every parameter's gradient by its sum over all processes; what none has reached keeps none."""
         if self.count == 1:
             return
         import torch
         import torch.distributed
 
-        for parameter in parameters:
+        listed = list(parameters)
+        device = str(listed[0].device)
+        reached = self.most([float(parameter.grad is not None) for parameter in listed], device)
+        for parameter in (one for one, anywhere in zip(listed, reached, strict=True) if anywhere):
             if parameter.grad is None:  # no pair of this process's share reached it
                 parameter.grad = torch.zeros_like(parameter)
             torch.distributed.all_reduce(parameter.grad)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from aipo_lab.objectives import Objective
+from aipo_lab.training.reference_gap import ReferenceGap
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -28,12 +29,14 @@ class MicroBatchOutcome:
 class StepRecord:
     """Per-pair quantities of one optimiser step, summed over its micro-batches to means over the batch.
 
-    `means` has the same names from the start, so that processes can add theirs up whatever share each had.
+    `means` has the same names from the start, so that processes can add theirs up whatever share each had. `gap` is
+    there for the first step of an objective with a reference.
     """
 
-    def __init__(self, n_pairs: int, objective: Objective) -> None:
+    def __init__(self, n_pairs: int, objective: Objective, gap: ReferenceGap | None = None) -> None:
         self.n_pairs = n_pairs
         self.objective = objective
+        self.gap = gap
         self.means = dict.fromkeys(self._names(), 0.0)
 
     def _names(self) -> list[str]:
@@ -57,6 +60,8 @@ class StepRecord:
         rewards = beta * ratios / lengths if per_token else beta * ratios
         weights = outcome.rejected_gradients / beta
         nll = -logps[:, 0] / lengths[:, 0]
+        if self.gap is not None:
+            self.gap.add(logps, reference)
         self._add("loss", outcome.losses)
         if (nll_weight := objective.nll_weight) is not None:
             self._add("loss_nll", nll_weight * nll)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from aipo_lab.training.architecture import is_scaled, scale_logits, scaling_config
 from aipo_lab.training.fused.functions import add_weight_gradient, apply
 from aipo_lab.training.fused.layers import is_fused
 from aipo_lab.training.fused.products import product
@@ -26,7 +27,7 @@ CACHED_LOGITS = 1 << 19
 def token_logps(model: Any, hidden: Tensor, targets: Tensor) -> Tensor:
     """Log-probabilities (n,), fp32, of `targets` (n,) given hidden states (n, width), in chunks."""
     embedding = model.get_output_embeddings()
-    if _is_plain(embedding, model.config):
+    if _is_plain(embedding, scaling_config(model)):
         in_place = is_fused(embedding)
         logps: Tensor = apply(_TokenLogps, hidden, embedding.weight, targets, in_place)
         return logps
@@ -37,28 +38,15 @@ def token_logps(model: Any, hidden: Tensor, targets: Tensor) -> Tensor:
 
 def _is_plain(embedding: Any, config: Any) -> bool:
     """Whether logits are one product with a weight that is wholly here: no bias, scaling, adapter or sharding."""
-    scaled = any(getattr(config, name, None) is not None for name in _SCALINGS)
-    return type(embedding) is torch.nn.Linear and embedding.bias is None and not scaled and embedding.weight.dim() == 2
-
-
-_SCALINGS = ("final_logit_softcapping", "logit_scale", "logits_scaling")
+    if type(embedding) is not torch.nn.Linear or embedding.bias is not None or is_scaled(config):
+        return False
+    return embedding.weight.dim() == 2
 
 
 def _any_head_logps(model: Any, hidden: Tensor, targets: Tensor) -> Tensor:
-    logits = _scale(model.get_output_embeddings()(hidden).float(), model.config)
+    logits = scale_logits(model.get_output_embeddings()(hidden).float(), scaling_config(model))
     chosen: Tensor = logits.gather(1, targets[:, None]).squeeze(1) - logits.logsumexp(dim=1)
     return chosen
-
-
-def _scale(logits: Any, config: Any) -> Any:
-    """What some architectures do to logits after the output embedding (Gemma 2, Cohere, Granite)."""
-    if (cap := getattr(config, "final_logit_softcapping", None)) is not None:
-        return torch.tanh(logits / cap) * cap
-    if (scale := getattr(config, "logit_scale", None)) is not None:
-        return logits * scale
-    if (divisor := getattr(config, "logits_scaling", None)) is not None:
-        return logits / divisor
-    return logits
 
 
 def _exponentials(hidden: Tensor, weight: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:

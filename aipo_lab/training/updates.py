@@ -14,6 +14,7 @@ from aipo_lab.training.config import TrainSettings
 from aipo_lab.training.logprobs import pair_logps
 from aipo_lab.training.processes import Processes
 from aipo_lab.training.schedule import make_scheduler
+from aipo_lab.training.weight_decay import parameter_groups
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -96,9 +97,8 @@ class ReplicatedUpdater:
         self.processes = processes
         self.parameters = {name: one for name, one in model.named_parameters() if one.requires_grad}
         _own_memory(self.parameters.values())
-        self.optimizer = torch.optim.AdamW(
-            self.parameters.values(), lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True
-        )
+        groups = parameter_groups(model, self.parameters.items(), settings)
+        self.optimizer = torch.optim.AdamW(groups, lr=settings.learning_rate, fused=True)
         self.scheduler = make_scheduler(self.optimizer, settings, n_steps)
         self.scale = LossScale(settings.precision)
         self.fused = settings.precision == "float32"

@@ -20,6 +20,7 @@ from aipo_lab.training.config import TrainSettings
 from aipo_lab.training.logprobs import pair_logps
 from aipo_lab.training.processes import Processes
 from aipo_lab.training.schedule import make_scheduler
+from aipo_lab.training.weight_decay import parameter_groups
 
 
 class _PairModel(torch.nn.Module):
@@ -45,12 +46,14 @@ class ZeroUpdater:
         self, model: Any, settings: TrainSettings, n_steps: int, processes: Processes, config: dict[str, Any]
     ) -> None:
         self.processes = processes
-        # With bfloat16 DeepSpeed converts the model itself; its numbers are then bfloat16 without autocast.
-        pair_model = _PairModel(model, "float32")
-        own = {} if "optimizer" in config else {"optimizer": self._adamw(pair_model, settings)}
+        # Not DeepSpeed's own bfloat16, which rounds the weights and the residual stream: the reference would be of
+        # another policy, by nats. Weights stay in float32 and products are autocast, as without ZeRO.
+        pair_model = _PairModel(model, settings.precision)
+        groups = parameter_groups(pair_model, pair_model.named_parameters(), settings)
+        own = {} if "optimizer" in config else {"optimizer": self._adamw(groups, settings)}
         self.engine, self.optimizer, _, self.scheduler = deepspeed.initialize(
             model=pair_model,
-            model_parameters=list(pair_model.parameters()),
+            model_parameters=groups,
             config=config,
             lr_scheduler=lambda optimizer: make_scheduler(optimizer, settings, n_steps),
             dist_init_required=False,
@@ -58,10 +61,8 @@ class ZeroUpdater:
         )
 
     @staticmethod
-    def _adamw(model: torch.nn.Module, settings: TrainSettings) -> torch.optim.AdamW:
-        return torch.optim.AdamW(
-            model.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True
-        )
+    def _adamw(groups: list[dict[str, Any]], settings: TrainSettings) -> torch.optim.AdamW:
+        return torch.optim.AdamW(groups, lr=settings.learning_rate, fused=True)
 
     def logps(self, batch: PairBatch) -> Tensor:
         """See `Updater.logps`."""

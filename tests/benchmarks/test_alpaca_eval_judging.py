@@ -23,14 +23,11 @@ from alpaca_eval_files import (
 )
 from judging.judge_server import JudgeServer
 
-from aipo_lab.benchmarks.alpaca_eval import (
-    AlpacaEval,
-    AlpacaEvalJudged,
-    read_outputs,
-    score_alpaca_eval,
-    write_annotations,
-)
+from aipo_lab.benchmarks.alpaca_eval.benchmark import AlpacaEval
+from aipo_lab.benchmarks.alpaca_eval.formats import read_outputs, write_annotations
 from aipo_lab.benchmarks.alpaca_eval.package import package_module
+from aipo_lab.benchmarks.alpaca_eval.results import AlpacaEvalJudged
+from aipo_lab.benchmarks.alpaca_eval.scoring import score_alpaca_eval
 from aipo_lab.benchmarks.official import Answer
 from aipo_lab.core.errors import UserError
 from aipo_lab.core.jsonl import read_json, write_json

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from alpaca_eval_files import annotations_of, install_asset, made_up_df_gamed, outputs_of, published
 
-import aipo_lab.assets as assets
+import aipo_lab.assets.library as assets
 from aipo_lab.assets.alpaca_eval import ALPACA_EVAL, REFERENCE_OUTPUTS, REVISION
 from aipo_lab.benchmarks.alpaca_eval.package import package_module
 from aipo_lab.core.errors import UserError
@@ -25,7 +25,7 @@ import json, logging, os, sys, warnings
 
 before = dict(os.environ)
 from pathlib import Path
-import aipo_lab.assets as assets
+import aipo_lab.assets.library as assets
 from aipo_lab.assets.alpaca_eval import ALPACA_EVAL
 from aipo_lab.benchmarks.alpaca_eval import AlpacaEval, score_alpaca_eval
 from aipo_lab.judging.calls import JudgeReply, Unanswered

@@ -27,8 +27,9 @@ from alpaca_eval_files import (
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aipo_lab.benchmarks.alpaca_eval import read_outputs, score_alpaca_eval, write_annotations, write_outputs
+from aipo_lab.benchmarks.alpaca_eval.formats import read_outputs, write_annotations, write_outputs
 from aipo_lab.benchmarks.alpaca_eval.package import difficulty_file, package_module
+from aipo_lab.benchmarks.alpaca_eval.scoring import score_alpaca_eval
 from aipo_lab.core.errors import MissingDependency, UserError
 from aipo_lab.core.jsonl import write_json
 

@@ -14,8 +14,10 @@ from arena_hard_files import SWAPPED, TEMPLATE, ScriptedJudge, answers_in, cl100
 from judging.judge_server import Body, JudgeServer
 
 from aipo_lab.assets.arena_hard import ARENA_HARD, CL100K_BASE, CL100K_FILE, FILES
-from aipo_lab.benchmarks.arena_hard import ArenaHard, ModelAnswers, score_arena_hard, write_judgments
+from aipo_lab.benchmarks.arena_hard.benchmark import ArenaHard
+from aipo_lab.benchmarks.arena_hard.formats import ModelAnswers, write_judgments
 from aipo_lab.benchmarks.arena_hard.prompts import JudgePrompts
+from aipo_lab.benchmarks.arena_hard.scoring import score_arena_hard
 from aipo_lab.benchmarks.official import Answer, OfficialBenchmark, Question
 from aipo_lab.core.errors import UserError
 from aipo_lab.judging.calls import JudgeReply, JudgeRequest, Unanswered

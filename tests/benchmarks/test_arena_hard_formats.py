@@ -13,18 +13,18 @@ from arena_hard_files import cl100k_folder, install, official, v01_answer, v01_r
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aipo_lab import assets
+import aipo_lab.assets.library as assets
 from aipo_lab.assets.arena_hard import ARENA_HARD, CL100K_BASE
-from aipo_lab.benchmarks.arena_hard import (
+from aipo_lab.benchmarks.arena_hard.formats import (
     ModelAnswers,
     read_answers,
     read_judgments,
     read_questions,
-    score_arena_hard,
     write_answers,
     write_judgments,
     write_questions,
 )
+from aipo_lab.benchmarks.arena_hard.scoring import score_arena_hard
 from aipo_lab.benchmarks.arena_hard.tokens import cl100k_encoding, count_tokens
 from aipo_lab.core.errors import UserError
 from aipo_lab.core.jsonl import read_jsonl

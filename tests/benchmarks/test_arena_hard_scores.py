@@ -16,8 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import minimize
 
-from aipo_lab.benchmarks.arena_hard import FileScores, score_arena_hard
 from aipo_lab.benchmarks.arena_hard.scores import Tally, lc_win_rate, win_rate_scores
+from aipo_lab.benchmarks.arena_hard.scoring import FileScores, score_arena_hard
 from aipo_lab.benchmarks.length_control import INTERCEPT_PRIOR_SD, LENGTH_PRIOR_SD
 from aipo_lab.core.errors import UserError
 

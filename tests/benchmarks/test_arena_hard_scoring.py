@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from arena_hard_files import cl100k_folder, install, official, v01_answer, v01_row, v2_row, write_lines
 
-from aipo_lab.benchmarks.arena_hard import score_arena_hard
+from aipo_lab.benchmarks.arena_hard.scoring import score_arena_hard
 from aipo_lab.core.errors import UserError
 from aipo_lab.core.jsonl import read_jsonl
 

@@ -8,8 +8,8 @@ import pytest
 
 from aipo_lab.benchmarks.embedded import EmbeddedJudgeConfig, judge
 from aipo_lab.benchmarks.length_control import length_controlled_win_rate
-from aipo_lab.worlds import WorldConfig, get_world
 from aipo_lab.worlds.micro.instructions import parse_instruction
+from aipo_lab.worlds.world import WorldConfig, get_world
 
 FILLER = " That is worth knowing."
 

@@ -16,11 +16,12 @@ from pathlib import Path
 import pytest
 from judging.judge_server import Body, JudgeServer
 
-from aipo_lab import assets
+import aipo_lab.assets.library as assets
 from aipo_lab.assets import mt_bench as mt_bench_asset
 from aipo_lab.assets.download import fetch_files
-from aipo_lab.benchmarks.mt_bench import MtBench, score_mt_bench
 from aipo_lab.benchmarks.mt_bench.answers import check_answers, read_answers
+from aipo_lab.benchmarks.mt_bench.benchmark import MtBench
+from aipo_lab.benchmarks.mt_bench.judgments import score_mt_bench
 from aipo_lab.benchmarks.mt_bench.prompts import REFERENCE_MODELS, reference_model
 from aipo_lab.benchmarks.mt_bench.questions import CATEGORIES, category_of
 from aipo_lab.benchmarks.official import Answer, Judged, OfficialBenchmark, Question

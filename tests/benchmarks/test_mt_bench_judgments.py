@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aipo_lab.benchmarks.length_control import mean_estimate
-from aipo_lab.benchmarks.mt_bench import FileScores, score_mt_bench
+from aipo_lab.benchmarks.mt_bench.judgments import FileScores, score_mt_bench
 from aipo_lab.benchmarks.mt_bench.scores import clustered_mean
 from aipo_lab.core.errors import UserError
 

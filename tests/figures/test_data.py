@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from synthetic_results import fail_trial, swept_recipe_key, synthetic_rows, with_judged_benchmarks
 
-from aipo_lab.benchmarks.metrics import BENCHMARK_METRICS
+from aipo_lab.benchmarks.catalogue import BENCHMARK_METRICS
 from aipo_lab.figures.iterations import get_iterations_data
 from aipo_lab.figures.objectives import NAMED_SETTINGS, get_objectives_data
 from aipo_lab.figures.pareto import get_pareto_data

@@ -13,7 +13,7 @@ from aipo_lab.generation.self_instruct import (
     split_instructions,
     stop_strings,
 )
-from aipo_lab.worlds import get_world
+from aipo_lab.worlds.world import get_world
 
 
 def make_filter(minimum: int = 2, maximum: int = 20, is_instruction=None, known=()) -> InstructionFilter:

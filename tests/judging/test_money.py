@@ -161,7 +161,7 @@ def test_the_estimate_of_a_prompt_is_below_its_bound(texts: list[str]) -> None:
 def test_the_bound_holds_for_a_real_byte_level_vocabulary() -> None:
     from transformers import AutoTokenizer
 
-    from aipo_lab.assets import find
+    from aipo_lab.assets.library import find
     from aipo_lab.core.errors import UserError as Absent
 
     try:

@@ -9,7 +9,7 @@ import pytest
 
 from aipo_lab.core.errors import UserError
 from aipo_lab.models.chat import encode_prompt, encode_response, user_message
-from aipo_lab.worlds import get_world
+from aipo_lab.worlds.world import get_world
 
 PROMPTS = get_world("micro").pool(20)
 

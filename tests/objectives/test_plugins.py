@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from aipo_lab.core.errors import UserError
-from aipo_lab.objectives import REGISTRY, Hyperparameter, get_objective, objective_names, register
+from aipo_lab.objectives import OBJECTIVES, Hyperparameter, get_objective, objective_names, register
 from aipo_lab.pipeline.recipe import ObjectiveConfig
 
 LOSS = '''
@@ -30,7 +30,7 @@ Install = Callable[..., None]
 @pytest.fixture
 def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Install]:
     """Make a package importable and visible to importlib.metadata; all of it is gone after the test."""
-    registered, imported = dict(REGISTRY), set(sys.modules)
+    imported = set(sys.modules)
 
     def add(package: str, source: str, **entry_points: str) -> None:
         folder = tmp_path / package
@@ -42,9 +42,8 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Install
         (metadata / "entry_points.txt").write_text("\n".join(["[aipo_lab.objectives]", *lines, ""]))
         monkeypatch.syspath_prepend(folder)
 
-    yield add
-    REGISTRY.clear()
-    REGISTRY.update(registered)
+    with OBJECTIVES.restored():
+        yield add
     for name in set(sys.modules) - imported:
         del sys.modules[name]
 
@@ -86,19 +85,19 @@ def test_an_unknown_name_lists_plugins_too(install: Install) -> None:
 def test_a_broken_plugin_is_named_and_disturbs_nobody_else(
     install: Install, source: str, value: str, reason: str
 ) -> None:
-    built_in = dict(REGISTRY)
+    built_in = OBJECTIVES.working()
     install("broken_losses", source, half_dpo=value)
     assert get_objective("dpo").name == "dpo"
     assert "half_dpo" in objective_names()
     for _ in range(2):  # a second try must not find what a half-loaded plug-in left behind
         with pytest.raises(UserError, match=f"package broken_losses 1.0 .*{reason}.*repair or uninstall broken_losses"):
             get_objective("half_dpo")
-    assert built_in == REGISTRY
+    assert built_in == OBJECTIVES.working()
 
 
 def test_a_plugin_that_registers_another_name_says_so(install: Install) -> None:
     install("fake_losses", LOSS, third_dpo="fake_losses")
-    with pytest.raises(UserError, match=r'package fake_losses 1.0 .*no objective of that name.*@register\("third_dpo"'):
+    with pytest.raises(UserError, match=r"package fake_losses 1.0 .*no objective of that name.*docs/extending.md"):
         get_objective("third_dpo")
 
 
@@ -113,7 +112,7 @@ def test_two_packages_with_the_same_name_are_both_named(install: Install) -> Non
 def test_a_plugin_cannot_take_the_name_of_a_built_in_objective(install: Install) -> None:
     built_in = objective_names()
     install("fake_losses", "raise RuntimeError('imported')", dpo="fake_losses")
-    assert get_objective("dpo").definition is REGISTRY["dpo"]
+    assert get_objective("dpo").definition is OBJECTIVES.get("dpo")
     assert objective_names() == built_in
 
 

@@ -66,10 +66,15 @@ def test_files_that_do_not_matter_do_not_count(base_model_folder: Path, tmp_path
     assert fingerprint_folder(copy) == fingerprint_folder(base_model_folder)
 
 
-@pytest.mark.parametrize("content", ["{", "[]", "{}", '"x"'])
-def test_a_config_that_names_no_model_is_refused(base_model_folder: Path, tmp_path: Path, content: str) -> None:
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [("{", "is not JSON"), ("[]", "holds a JSON list"), ("{}", "names no model_type"), ('"x"', "holds a JSON str")],
+)
+def test_a_config_that_names_no_model_is_refused(
+    base_model_folder: Path, tmp_path: Path, content: str, reason: str
+) -> None:
     copy = tmp_path / "copy"
     shutil.copytree(base_model_folder, copy)
     (copy / "config.json").write_text(content)
-    with pytest.raises(UserError, match=r"config\.json names no model_type"):
+    with pytest.raises(UserError, match=rf"config\.json {reason}"):
         find_base_model(str(copy))

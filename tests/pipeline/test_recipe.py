@@ -9,6 +9,7 @@ from typing import Any, get_args, get_origin
 import pytest
 from pydantic import BaseModel
 
+from aipo_lab.benchmarks.catalogue import BENCHMARKS
 from aipo_lab.core.errors import UserError
 from aipo_lab.pipeline.recipe import Recipe, build_recipe, profile_names, profile_values, recipe_values
 
@@ -29,6 +30,13 @@ def models_in(annotation: Any) -> list[type[BaseModel]]:
     return [model for part in get_args(annotation) for model in models_in(part)]
 
 
+def models_of(field: Any) -> list[type[BaseModel]]:
+    """The sections a field may hold; of one that chooses among registered things, the default's."""
+    if isinstance(field.default_factory, type) and issubclass(field.default_factory, BaseModel):
+        return [field.default_factory]
+    return models_in(field.annotation)
+
+
 def any_key(annotation: Any) -> str:
     """A key of a mapping whose keys are the user's own."""
     return "any." if get_origin(annotation) is dict else ""
@@ -37,19 +45,24 @@ def any_key(annotation: Any) -> str:
 def fields(model: type[BaseModel], place: str = "") -> Iterator[tuple[str, Any]]:
     for name, field in model.model_fields.items():
         yield f"{place}{field.alias or name}", field
-        for inner in models_in(field.annotation):
+        for inner in models_of(field):
             yield from fields(inner, f"{place}{name}.{any_key(field.annotation)}")
 
 
 def sections(model: type[BaseModel], place: str = "") -> Iterator[tuple[str, type[BaseModel]]]:
     yield place, model
     for name, field in model.model_fields.items():
-        for inner in models_in(field.annotation):
+        for inner in models_of(field):
             yield from sections(inner, f"{place}{name}.{any_key(field.annotation)}")
 
 
-SECTIONS = dict(sections(Recipe))
-FIELDS = dict(fields(Recipe))
+BENCHMARK_SETTINGS = {f"benchmarks.{name}.": entry.settings for name, entry in BENCHMARKS.working().items()}
+SECTIONS = dict(sections(Recipe)) | {
+    place: model for name, settings in BENCHMARK_SETTINGS.items() for place, model in sections(settings, name)
+}
+FIELDS = dict(fields(Recipe)) | {
+    place: field for name, settings in BENCHMARK_SETTINGS.items() for place, field in fields(settings, name)
+}
 
 
 def test_the_walk_over_the_recipe_finds_its_sections() -> None:
@@ -67,7 +80,8 @@ def test_a_typo_in_any_section_is_refused_and_the_valid_keys_are_named(section: 
     text = refused((f"{section}xyzzy", 1))
     assert f"{section}xyzzy: unknown key 'xyzzy'" in text
     listed = text.split("valid: ")[1].splitlines()[0].split(", ")
-    assert sorted(listed) == sorted(field.alias or name for name, field in SECTIONS[section].model_fields.items())
+    more = BENCHMARKS.names() if section == "benchmarks." else []
+    assert sorted(listed) == sorted([*more, *(f.alias or name for name, f in SECTIONS[section].model_fields.items())])
 
 
 def test_the_nearest_key_is_offered() -> None:

@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aipo_lab.ranking.proxy import ProxyRankerSettings, biased_quality, proxy_scores
-from aipo_lab.worlds import World, get_world
+from aipo_lab.ranking.proxy import ProxyRankerSettings, proxy_scores
 from aipo_lab.worlds.micro.knowledge import VALUES, draw_knowledge
+from aipo_lab.worlds.taste import biased_quality
+from aipo_lab.worlds.world import World, get_world
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from synthetic_results import swept_recipe_key, synthetic_rows
 
-from aipo_lab.benchmarks.metrics import BENCHMARK_METRICS
+from aipo_lab.benchmarks.catalogue import BENCHMARK_METRICS
 from aipo_lab.report.claims import Measure, check_claims
 from aipo_lab.results.rows import ResultRow
 from aipo_lab.results.selection import parse_rule, select_per_objective

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 from synthetic_results import fail_trial, swept_recipe_key, synthetic_rows, with_judged_benchmarks
 
-from aipo_lab.benchmarks.metrics import BENCHMARK_METRICS
+from aipo_lab.benchmarks.catalogue import BENCHMARK_METRICS
 from aipo_lab.figures.draw import draw_figures
 from aipo_lab.figures.palette import setting_label
 from aipo_lab.report.report import ReportData, build_report, summary_sentences, trial_states

@@ -15,7 +15,7 @@ from aipo_lab.core.jsonl import read_jsonl
 from aipo_lab.core.store import ArtifactRequest, Store
 from aipo_lab.models.policy import POLICIES, load_policy
 from aipo_lab.stages.definition import StageNode, get_stage, run_stage
-from aipo_lab.worlds import get_world
+from aipo_lab.worlds.world import get_world
 
 RunStage = Callable[..., tuple[list[dict[str, Any]], dict[str, Any]]]
 

@@ -15,7 +15,7 @@ from model_variants import END, TEMPLATE, TURNS, make_variant
 from aipo_lab.core.errors import StageFailed
 from aipo_lab.models.policy import load_policy
 from aipo_lab.training.pairs import encode_pairs
-from aipo_lab.worlds import get_world
+from aipo_lab.worlds.world import get_world
 
 RunStage = Callable[..., tuple[list[dict[str, Any]], dict[str, Any]]]
 

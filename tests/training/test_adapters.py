@@ -92,6 +92,22 @@ def test_training_changes_adapters_only_and_merging_keeps_the_log_probabilities(
 
 
 @needs_peft
+@pytest.mark.parametrize(("rank", "alpha"), [(4, 8), (4, 4), (2, 1)])
+def test_merged_adapters_are_scaled_by_alpha_over_rank(make_policy: MakePolicy, rank: int, alpha: int) -> None:
+    policy = make_policy()
+    name = "model.layers.0.self_attn.q_proj"
+    before = policy.model.get_submodule(name).weight.detach().clone()
+    adapted = add_adapters(policy.model, LoraSettings(rank=rank, alpha=alpha), seed=0)
+    layer = policy.model.get_submodule(name)
+    up, down = layer.lora_B["default"].weight, layer.lora_A["default"].weight
+    with torch.no_grad():
+        up.normal_()
+        expected = before + alpha / rank * up @ down
+    merge_adapters(adapted)
+    assert torch.allclose(policy.model.get_submodule(name).weight, expected, atol=1e-5)
+
+
+@needs_peft
 def test_only_the_named_layers_are_adapted(make_policy: MakePolicy) -> None:
     policy = make_policy()
     add_adapters(policy.model, LoraSettings(target_modules=["q_proj", "v_proj"]), seed=0)

@@ -23,7 +23,7 @@ def with_json(values: dict[str, Any], parallel: Any = "zero2") -> ParallelSettin
 def test_the_recipe_makes_the_configuration() -> None:
     made = deepspeed_config(SETTINGS, ParallelSettings(processes=2, parallel="zero3"))
     assert made["zero_optimization"] == {"stage": 3}
-    assert made["bf16"]["enabled"] is True
+    assert made["bf16"] == {"enabled": False}  # autocast over float32 weights, as without ZeRO
     assert made["gradient_clipping"] == 1.0
 
 
@@ -190,3 +190,60 @@ def test_a_recipe_that_contradicts_its_deepspeed_file_is_refused_with_all_reason
     )
     for part in ("train_batch_size is 7", "zero_optimization.stage is 3", "train.lora does not go with ZeRO"):
         assert part in text
+
+
+CHANGING = [
+    ("communication_data_type", {"communication_data_type": "bf16"}, "set it to None"),
+    ("gradient_allreduce_op", {"gradient_allreduce_op": "sum"}, "set it to 'mean'"),
+    ("prescale_gradients", {"prescale_gradients": True}, "set it to False"),
+    ("data_types.grad_accum_dtype", {"data_types": {"grad_accum_dtype": "bf16"}}, "set it to None"),
+    ("torch_autocast.enabled", {"torch_autocast": {"enabled": True, "dtype": "bfloat16"}}, "set it to False"),
+    ("amp.enabled", {"amp": {"enabled": True}}, "set it to False"),
+    ("bf16.bf16_optimizer_states", {"bf16": {"bf16_optimizer_states": True}}, "set it to False"),
+    ("optimizer.params.adam_w_mode", {"optimizer": {"params": {"adam_w_mode": False}}}, "set it to True"),
+    ("optimizer.params.bias_correction", {"optimizer": {"params": {"bias_correction": False}}}, "set it to True"),
+    ("optimizer.params.amsgrad", {"optimizer": {"params": {"amsgrad": True}}}, "set it to False"),
+    ("zero_optimization.zero_quantized_weights", {"zero_optimization": {"zero_quantized_weights": True}}, "False"),
+    ("zero_optimization.zenflow", {"zero_optimization": {"zenflow": {"topk_ratio": 0.1}}}, "set it to None"),
+    ("progressive_layer_drop", {"progressive_layer_drop": {"enabled": True}}, "leave it out"),
+    ("optimizer.params.momentum", {"optimizer": {"params": {"momentum": 0.9}}}, "leave it out"),
+    ("zero_optimization.made_up", {"zero_optimization": {"made_up": 1}}, "leave it out"),
+]
+
+
+@pytest.mark.parametrize(("name", "given", "step"), CHANGING)
+def test_what_changes_results_beyond_rounding_is_refused(name: str, given: dict[str, Any], step: str) -> None:
+    problems = contradictions(OTHER, with_json(given))
+    assert any(problem.startswith(f"deepspeed {name} is ") and step in problem for problem in problems)
+
+
+def test_harmless_settings_of_ordinary_files_are_accepted() -> None:
+    ordinary = {
+        "communication_data_type": "fp32",
+        "data_types": {"grad_accum_dtype": "fp32"},
+        "torch_autocast": {"enabled": False},
+        "gradient_predivide_factor": 1.0,
+        "prescale_gradients": False,
+        "steps_per_print": 2000,
+        "bf16": {"enabled": "auto"},
+        "fp16": {"enabled": "auto", "loss_scale": 0, "initial_scale_power": 16},
+        "zero_optimization": {
+            "offload_optimizer": {"device": "cpu", "pin_memory": True},
+            "overlap_comm": True,
+            "contiguous_gradients": True,
+            "sub_group_size": 1e9,
+            "stage3_max_live_parameters": 1e9,
+            "stage3_gather_16bit_weights_on_model_save": True,
+        },
+    }
+    assert contradictions(OTHER, with_json(ordinary, "zero3")) == []
+
+
+def test_every_setting_that_may_be_given_is_one_of_deepspeeds() -> None:
+    pytest.importorskip("deepspeed", reason="DeepSpeed is not installed (pip install 'aipo-lab[deepspeed]')")
+    from deepspeed.runtime.zero.config import DeepSpeedZeroConfig
+
+    from aipo_lab.training.deepspeed_settings import ALLOWED
+
+    known = {name for key, one in DeepSpeedZeroConfig.model_fields.items() for name in (key, one.alias or key)}
+    assert set(ALLOWED["zero_optimization"]) <= known

@@ -34,7 +34,7 @@ TWO = {"processes": 2}
 def test_every_pair_goes_to_one_process_and_shares_are_balanced(lengths: list[int], count: int) -> None:
     pairs = [EncodedPair(str(i), [1], [1] * n, [1]) for i, n in enumerate(lengths)]
     indices = list(range(len(pairs)))[::-1]
-    shares = [Processes(rank, count).share(indices, pairs) for rank in range(count)]
+    shares = [Processes(rank, count).share(indices, lambda index: pairs[index].n_tokens) for rank in range(count)]
     assert sorted(index for share in shares for index in share) == sorted(indices)
     assert max(map(len, shares)) - min(map(len, shares)) <= 1
     tokens = [sum(pairs[index].n_tokens for index in share) for share in shares]
@@ -45,10 +45,10 @@ def test_every_pair_goes_to_one_process_and_shares_are_balanced(lengths: list[in
 def test_one_process_has_all_pairs_and_sends_nothing() -> None:
     alone = Processes()
     pairs = [EncodedPair(str(i), [1], [1] * i, [1]) for i in range(1, 8)]
-    assert sorted(alone.share([5, 2, 6], pairs)) == [2, 5, 6]
+    assert sorted(alone.share([5, 2, 6], lambda index: pairs[index].n_tokens)) == [2, 5, 6]
     assert alone.first
     assert alone.sum({"loss": 2.5}, "cpu") == {"loss": 2.5}
-    assert alone.most(7, "cpu") == 7
+    assert alone.most([7, 2.5], "cpu") == [7, 2.5]
 
 
 @pytest.mark.timeout(280)
@@ -150,3 +150,29 @@ def test_the_train_stage_in_two_processes_writes_an_ordinary_model(
     assert artifact.summary["steps"] == 4
     load_policy(artifact.file("model"), "cpu", "float32")
     assert_same_training(one, one.model_copy(update={"folder": artifact.file("model").parent}))
+
+
+def _sum_three_gradients(rank: int, folder: str) -> None:
+    """In one of two processes: both, one and none of them have reached a parameter."""
+    import torch
+    import torch.distributed
+
+    torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
+    parameters = [torch.nn.Parameter(torch.ones(2)) for _ in range(3)]
+    parameters[0].grad = torch.full((2,), 1.0 + rank)
+    if rank == 1:
+        parameters[1].grad = torch.full((2,), 5.0)
+    Processes(rank, 2).sum_gradients(parameters)
+    found = [None if one.grad is None else one.grad.tolist() for one in parameters]
+    Path(folder, f"rank-{rank}").write_text(repr(found))
+    torch.distributed.destroy_process_group()
+
+
+@pytest.mark.timeout(280)
+def test_gradients_are_summed_and_what_no_process_reached_has_none(tmp_path: Path) -> None:
+    """Else it would decay in several processes and stay as it is in one."""
+    import torch.multiprocessing
+
+    torch.multiprocessing.spawn(_sum_three_gradients, (str(tmp_path),), nprocs=2)
+    for rank in range(2):
+        assert (tmp_path / f"rank-{rank}").read_text() == repr([[3.0, 3.0], [5.0, 5.0], None])

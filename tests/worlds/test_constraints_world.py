@@ -7,12 +7,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aipo_lab.generation.self_instruct import InstructionFilter
-from aipo_lab.worlds import get_world
-from aipo_lab.worlds.constraints import ConstraintsWorld
 from aipo_lab.worlds.constraints.composing import read_requests
 from aipo_lab.worlds.constraints.grammar import parse_instruction
 from aipo_lab.worlds.constraints.rules import RULES
 from aipo_lab.worlds.constraints.text import repeats_itself, sentences_of, words_of
+from aipo_lab.worlds.constraints.world import ConstraintsWorld
+from aipo_lab.worlds.world import get_world
 
 WORLD = ConstraintsWorld()
 REQUEST = "Write a few sentences about winter."

@@ -13,14 +13,14 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from aipo_lab.generation.self_instruct import HEADER, few_shot_prompt
-from aipo_lab.worlds.micro import make_world
 from aipo_lab.worlds.micro.base_model import MicroBaseConfig, build_base_model
 from aipo_lab.worlds.micro.demonstrations import DemonstrationConfig, draw_demonstration
 from aipo_lab.worlds.micro.instructions import parse_instruction
 from aipo_lab.worlds.micro.supervised import SupervisedMix, micro_batches
 from aipo_lab.worlds.micro.tokenizer import build_tokenizer, chat_prompt, vocabulary
+from aipo_lab.worlds.world import get_world
 
-WORLD = make_world(0)
+WORLD = get_world("micro", 0)
 TINY = MicroBaseConfig(
     hidden_size=32, layers=1, heads=2, kv_heads=1, mlp_size=48, steps=6, batch_size=8, documents_per_step=2
 )

@@ -11,8 +11,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aipo_lab.core.errors import UserError
-from aipo_lab.worlds import get_world
-from aipo_lab.worlds.micro import MicroWorld, make_world
 from aipo_lab.worlds.micro.demonstrations import DemonstrationConfig, draw_demonstration
 from aipo_lab.worlds.micro.instructions import (
     TEMPLATES,
@@ -23,8 +21,10 @@ from aipo_lab.worlds.micro.instructions import (
 )
 from aipo_lab.worlds.micro.knowledge import ATTRIBUTES, ENTITIES, VALUES, draw_knowledge
 from aipo_lab.worlds.micro.responses import FILLERS, fact_sentence
+from aipo_lab.worlds.micro.world import MicroWorld
+from aipo_lab.worlds.world import get_world
 
-WORLD = make_world(0)
+WORLD = MicroWorld(0)
 
 requests = st.builds(
     Request,
@@ -177,7 +177,7 @@ def test_arbitrary_text_has_quality_zero(request: Request, template: str, text: 
 
 @pytest.mark.parametrize("seed", [0, 7])
 def test_pool_and_benchmark_are_large_distinct_and_disjoint(seed: int) -> None:
-    world = make_world(seed)
+    world = MicroWorld(seed)
     pool, benchmark = world.pool(), world.benchmark_prompts()
     assert len(pool) >= 1500
     assert len(benchmark) >= 400
@@ -194,10 +194,10 @@ def _combinations(prompts: list[str]) -> set[tuple[str, frozenset[str]]]:
 
 
 def test_prompts_are_deterministic_and_prefixes_agree() -> None:
-    assert make_world(3).pool() == make_world(3).pool()
-    assert make_world(3).pool(50) == make_world(3).pool()[:50]
-    assert make_world(3).benchmark_prompts(50) == make_world(3).benchmark_prompts()[:50]
-    assert make_world(3).pool(50) != make_world(4).pool(50)
+    assert MicroWorld(3).pool() == MicroWorld(3).pool()
+    assert MicroWorld(3).pool(50) == MicroWorld(3).pool()[:50]
+    assert MicroWorld(3).benchmark_prompts(50) == MicroWorld(3).benchmark_prompts()[:50]
+    assert MicroWorld(3).pool(50) != MicroWorld(4).pool(50)
 
 
 def test_asking_for_more_prompts_than_there_are_is_an_error() -> None:
@@ -260,7 +260,7 @@ def test_the_world_is_reached_by_name() -> None:
     world = get_world("micro", 2)
     assert isinstance(world, MicroWorld)
     assert world.name == "micro"
-    assert world.knowledge == make_world(2).knowledge
+    assert world.knowledge == MicroWorld(2).knowledge
 
 
 def test_importing_the_world_needs_no_heavy_package() -> None:

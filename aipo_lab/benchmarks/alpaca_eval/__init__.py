@@ -4,17 +4,28 @@ Annotator, prompt, parser and official metrics are those of the package `alpaca-
 is written into site-packages or downloaded, and a failed call is a state with a reason instead of a cached −1.
 """
 
-from aipo_lab.benchmarks.alpaca_eval.benchmark import AlpacaEval
-from aipo_lab.benchmarks.alpaca_eval.formats import read_annotations, read_outputs, write_annotations, write_outputs
-from aipo_lab.benchmarks.alpaca_eval.results import AlpacaEvalJudged
-from aipo_lab.benchmarks.alpaca_eval.scoring import score_alpaca_eval
+from aipo_lab.benchmarks.alpaca_eval.settings import AlpacaEvalSettings
+from aipo_lab.benchmarks.catalogue import BENCHMARKS, OFFICIAL_PACKAGES, OfficialEntry
+from aipo_lab.benchmarks.metrics import BenchmarkMetrics
 
-__all__ = [
-    "AlpacaEval",
-    "AlpacaEvalJudged",
-    "read_annotations",
-    "read_outputs",
-    "score_alpaca_eval",
-    "write_annotations",
-    "write_outputs",
-]
+BENCHMARKS.add(
+    "alpaca_eval",
+    OfficialEntry(
+        settings=AlpacaEvalSettings,
+        title="AlpacaEval 2",
+        loader="aipo_lab.benchmarks.alpaca_eval.benchmark:AlpacaEval",
+        assets=("alpaca-eval",),
+        requires=("alpaca_eval",),
+        install=OFFICIAL_PACKAGES,
+        answer_file="model_outputs.json",
+        metrics=("lc_win_rate", "lc_win_rate_no_difficulty", "win_rate", "length_chars"),
+        n_questions=805,
+        headline=BenchmarkMetrics(
+            win_rate="alpaca_eval/win_rate",
+            win_rate_label="AlpacaEval 2 win rate (%)",
+            length="alpaca_eval/length_chars",
+            length_label="Mean response length (characters)",
+            lc_win_rate="alpaca_eval/lc_win_rate",
+        ),
+    ),
+)

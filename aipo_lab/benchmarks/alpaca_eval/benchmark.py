@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from aipo_lab.assets import find
 from aipo_lab.assets.alpaca_eval import ALPACA_EVAL, DF_GAMED, REFERENCE_OUTPUTS
+from aipo_lab.assets.library import find
 from aipo_lab.benchmarks.alpaca_eval.annotation import annotate, annotator_name
 from aipo_lab.benchmarks.alpaca_eval.formats import quoted, read_outputs, write_annotations, write_outputs
 from aipo_lab.benchmarks.alpaca_eval.metrics import Difficulty, mean_length, win_rates

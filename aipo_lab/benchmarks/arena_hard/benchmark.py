@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from aipo_lab.assets import find
 from aipo_lab.assets.arena_hard import ARENA_HARD, BASELINE_ANSWERS, CL100K_BASE, FILES, JUDGE_CONFIG, QUESTIONS
+from aipo_lab.assets.library import find
 from aipo_lab.benchmarks.arena_hard.formats import (
     ModelAnswers,
     judgment_row,

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from aipo_lab.assets import find
 from aipo_lab.assets.arena_hard import ARENA_HARD, BASELINE_ANSWERS
+from aipo_lab.assets.library import find
 from aipo_lab.benchmarks.arena_hard.formats import ModelAnswers, read_answers, read_judgments
 from aipo_lab.benchmarks.arena_hard.scores import Tally, scores, tally
 from aipo_lab.benchmarks.arena_hard.shapes import BASELINE_V01, Judgment

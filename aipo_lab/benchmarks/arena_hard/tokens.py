@@ -8,9 +8,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from aipo_lab.assets import find
 from aipo_lab.assets.arena_hard import CL100K_BASE, CL100K_FILE, CL100K_SHA256
 from aipo_lab.assets.asset import require_hash
+from aipo_lab.assets.library import find
 from aipo_lab.benchmarks.arena_hard.formats import ModelAnswers
 from aipo_lab.core.errors import MissingDependency
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from aipo_lab import assets
+import aipo_lab.assets.library as assets
 from aipo_lab.assets.mt_bench import FILES, MT_BENCH
 from aipo_lab.benchmarks.mt_bench.answers import answer_rows, check_answers, read_answers
 from aipo_lab.benchmarks.mt_bench.judgments import judgment_row

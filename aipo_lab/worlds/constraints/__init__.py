@@ -1,14 +1,9 @@
-"""The constraints world: real instructions with constraints a program checks, for real language models."""
+"""The constraints world: real instructions with constraints a program checks, for real language models.
 
-from __future__ import annotations
+Its instructions are a fixed, hand-written set: a seed changes nothing.
+"""
 
 from aipo_lab.worlds.constraints.world import ConstraintsWorld
+from aipo_lab.worlds.world import WORLDS, WorldDefinition
 
-
-def make_world(seed: int) -> ConstraintsWorld:
-    """The constraints world. `seed` changes nothing: its instructions are a fixed, hand-written set."""
-    del seed
-    return ConstraintsWorld()
-
-
-__all__ = ["ConstraintsWorld", "make_world"]
+WORLDS.add("constraints", WorldDefinition(make=lambda _: ConstraintsWorld()))
