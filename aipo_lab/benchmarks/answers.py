@@ -1,7 +1,7 @@
 """The answers of one model to an official benchmark as artifacts hold them: `answers.jsonl`, one row per question.
 
-A row: `id`, `category`, `turns` [{`prompt`, `text`, `tokens`, `finish_reason`}]; the last two are null for answers that
-were read from a file.
+A row: `id`, `category`, `turns` [{`prompt`, `text`, `tokens`, `finish_reason`, `prompt_token_ids`, `token_ids`}]; all
+but the texts are null for answers that were read from a file. `prompt_token_ids`: the conversation up to the turn.
 """
 
 from __future__ import annotations
@@ -19,11 +19,15 @@ FILE = "answers.jsonl"
 
 @dataclass(frozen=True)
 class Turn:
-    """The model's words in one turn, their length in its own tokens, and why it stopped (`stop` or `length`)."""
+    """The model's words in one turn, their length in its own tokens, why it stopped (`stop` or `length`), and what it
+    was shown and wrote as tokens.
+    """
 
     text: str
     tokens: int | None = None
     finish_reason: str | None = None
+    prompt_token_ids: list[int] | None = None
+    token_ids: list[int] | None = None
 
 
 def write_turns(folder: Path, questions: Sequence[Question], turns: Sequence[Sequence[Turn]]) -> None:

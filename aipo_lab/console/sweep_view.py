@@ -19,6 +19,7 @@ from aipo_lab.judging.ledger import SharedBudget
 from aipo_lab.pipeline.evaluation_graph import check_judges
 from aipo_lab.results.rows import ResultRow
 from aipo_lab.sweeps.folder import SweepFolder
+from aipo_lab.sweeps.notes import model_notes
 from aipo_lab.sweeps.plan import StagePlan, sweep_workers
 from aipo_lab.sweeps.plan_judging import limit_warning, open_budget
 from aipo_lab.sweeps.stage_warnings import stage_warnings
@@ -104,6 +105,8 @@ def _announce(console: Console, study: Study, plans: Sequence[StagePlan]) -> Non
         highlight=False,
         soft_wrap=True,
     )
+    for note in model_notes(study.graph.base_models):
+        console.print(f"[yellow]note:[/yellow] {escape(note)}", highlight=False, soft_wrap=True)
 
 
 def _conclude(console: Console, study: Study, rows: list[ResultRow], program: str) -> None:

@@ -20,6 +20,7 @@ from aipo_lab.core.origins import Origins
 from aipo_lab.core.overrides import apply_overrides, parse_overrides
 from aipo_lab.generation.engine import EngineChoice
 from aipo_lab.generation.transformers_engine import TransformersEngineSettings
+from aipo_lab.models.template import DEFAULT_DATE, ChatSettings, TemplateDate, TemplateText, check_has_template
 from aipo_lab.pipeline.base_model import find_base_model
 from aipo_lab.pipeline.evaluation_graph import EvaluationGraph, JudgingPlace, make_node
 from aipo_lab.pipeline.recipe import ComputeConfig
@@ -39,10 +40,18 @@ class EvaluationConfig(StrictModel):
         default_factory=lambda: TransformersEngineSettings(batch_size=32, shard_prompts=32),
         description="what generates text",
     )
+    chat_template: TemplateText = Field(
+        None, description="chatml, plain, or a Jinja file, used instead of the model's own chat template"
+    )
+    template_date: TemplateDate = Field(DEFAULT_DATE, description="the day chat templates are told it is, YYYY-MM-DD")
     benchmarks: BenchmarksConfig = Field(description="the official benchmarks and the judge")
     compute: ComputeConfig = Field(
         default_factory=lambda: ComputeConfig(workers=1, threads="all"), description="use of the machine"
     )
+
+    def chat(self) -> ChatSettings:
+        """How conversations with the model are rendered."""
+        return ChatSettings(template=self.chat_template, date=self.template_date)
 
 
 @dataclass(frozen=True)
@@ -71,7 +80,7 @@ def plan_evaluation(config: EvaluationConfig, place: JudgingPlace) -> Evaluation
     files = answer_files(Path(config.model), list(config.benchmarks.official()))
     resources = find_resources([config.benchmarks])
     runtime = runtime_of(config.compute)
-    graph = EvaluationGraph(config.benchmarks, config.engine, config.seed, resources, runtime, place)
+    graph = EvaluationGraph(config.benchmarks, config.engine, config.seed, resources, runtime, place, config.chat())
     if files is None:
         return _of_model(config, graph, runtime)
     answers = {name: graph.given(name, file, sha256_of(file)) for name, file in files.items()}
@@ -83,6 +92,7 @@ def _of_model(config: EvaluationConfig, graph: EvaluationGraph, runtime: Runtime
     base_model = find_base_model(config.model)
     if base_model.folder is None:
         raise UserError("the micro world's model is trained by a sweep and speaks only its language; give a folder")
+    check_has_template(base_model.folder, config.chat(), "chat_template")
     runtime = base_model.runtime(runtime)
     graph = replace(graph, runtime=runtime)
     base = make_node("base", {"micro": None, "fingerprint": base_model.fingerprint}, {}, runtime)

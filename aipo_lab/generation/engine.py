@@ -28,11 +28,20 @@ class SamplingConfig(StrictModel):
 
 @dataclass(frozen=True)
 class Completion:
-    """One sampled completion. `n_tokens` counts the end token; `finish_reason` is `stop` or `length`."""
+    """One sampled completion.
+
+    `token_ids`: the tokens the policy wrote, the end token included if it wrote one; what is trained and measured later
+    is exactly these. `finish_reason` is `stop` or `length`.
+    """
 
     text: str
-    n_tokens: int
+    token_ids: list[int]
     finish_reason: str
+
+    @property
+    def n_tokens(self) -> int:
+        """Its length in tokens, end token included."""
+        return len(self.token_ids)
 
     @property
     def truncated(self) -> bool:
@@ -50,11 +59,14 @@ class Engine(Protocol):
         sampling: SamplingConfig,
         seed: int,
         stop: Sequence[str] = (),
+        also_ends: Sequence[int] = (),
     ) -> list[list[Completion]]:
         """`n` completions for each prompt (token ids, special tokens included).
 
-        A completion ends with the end token or before the first of the `stop` strings. The same
-        arguments give the same completions.
+        A completion ends with an end token (of the policy's, or of `also_ends`), before the first of the `stop` strings
+        (its tokens are those up to there), or at the cap: `max_new_tokens`, or what the model's positions leave if that
+        is less. A prompt that leaves no room gets an empty completion that counts as cut off. The same arguments give
+        the same completions.
         """
         ...
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field
 
 from aipo_lab.generation.engine import ENGINES, Completion, EngineDefinition, EngineSettings, SamplingConfig
+from aipo_lab.models.decoding import only_given_settings
 from aipo_lab.models.policy import POLICIES, Policy
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ class _Row:
 
     position: int
     prompt: Sequence[int]
+    cap: int
     tokens: list[int] = field(default_factory=list)
     done: Completion | None = None
 
@@ -45,6 +47,7 @@ class TransformersEngine:
     def __init__(self, policy: Policy, batch_size: int) -> None:
         self.policy = policy
         self.batch_size = batch_size
+        self.end_token_ids: frozenset[int] = frozenset()
 
     def generate(
         self,
@@ -53,13 +56,18 @@ class TransformersEngine:
         sampling: SamplingConfig,
         seed: int,
         stop: Sequence[str] = (),
+        also_ends: Sequence[int] = (),
     ) -> list[list[Completion]]:
         """See `Engine.generate`."""
         import torch
 
-        rows = [_Row(i, prompt) for i, prompt in enumerate(prompts) for _ in range(n)]
-        by_length = sorted(rows, key=lambda row: len(row.prompt))
-        with torch.random.fork_rng(), torch.inference_mode():
+        self.end_token_ids = self.policy.end_token_ids | frozenset(also_ends)
+        rows = [_Row(i, prompt, self._cap(prompt, sampling)) for i, prompt in enumerate(prompts) for _ in range(n)]
+        for row in rows:
+            if row.cap == 0:
+                row.done = Completion("", [], "length")
+        by_length = sorted((row for row in rows if row.done is None), key=lambda row: len(row.prompt))
+        with torch.random.fork_rng(), torch.inference_mode(), only_given_settings(self.policy.model):
             torch.manual_seed(seed)
             for start in range(0, len(by_length), self.batch_size):
                 self._complete(by_length[start : start + self.batch_size], sampling, stop)
@@ -69,13 +77,16 @@ class TransformersEngine:
             completions[row.position].append(row.done)
         return completions
 
+    def _cap(self, prompt: Sequence[int], sampling: SamplingConfig) -> int:
+        return min(sampling.max_new_tokens, self.policy.room_tokens(len(prompt)))
+
     def _complete(self, rows: list[_Row], sampling: SamplingConfig, stop: Sequence[str]) -> None:
         """Finish every row of a batch, segment by segment."""
         input_ids, mask = self._pad([row.prompt for row in rows])
         cache = None
         while rows:
             done_tokens = len(rows[0].tokens)
-            n_new = min(SEGMENT_TOKENS, sampling.max_new_tokens - done_tokens)
+            n_new = min(SEGMENT_TOKENS, min(row.cap for row in rows) - done_tokens)
             output = self.policy.model.generate(
                 input_ids=input_ids,
                 attention_mask=mask,
@@ -83,9 +94,8 @@ class TransformersEngine:
                 generation_config=self._generation_config(sampling, n_new),
             )
             new_tokens = output.sequences[:, input_ids.shape[1] :].tolist()
-            at_cap = done_tokens + n_new >= sampling.max_new_tokens
             for row, tokens in zip(rows, new_tokens, strict=True):
-                self._extend(row, tokens, stop, at_cap)
+                self._extend(row, tokens, stop, at_cap=done_tokens + n_new >= row.cap)
             kept = [index for index, row in enumerate(rows) if row.done is None]
             rows = [rows[index] for index in kept]
             if rows:
@@ -101,30 +111,37 @@ class TransformersEngine:
             temperature=None if greedy else sampling.temperature,
             top_p=None if greedy else sampling.top_p,
             top_k=None if greedy else sampling.top_k,
-            eos_token_id=sorted(self.policy.end_token_ids),
+            use_cache=True,
+            eos_token_id=sorted(self.end_token_ids),
             pad_token_id=self.policy.pad_token_id,
             return_dict_in_generate=True,
         )
 
     def _extend(self, row: _Row, tokens: list[int], stop: Sequence[str], at_cap: bool) -> None:
         """Add a segment's tokens to a row and decide whether it is finished."""
-        ends = [i for i, token in enumerate(tokens) if token in self.policy.end_token_ids]
+        ends = [i for i, token in enumerate(tokens) if token in self.end_token_ids]
         row.tokens += tokens[: ends[0]] if ends else tokens
-        text = self.policy.tokenizer.decode(row.tokens, skip_special_tokens=True)
+        text = self._decode(row.tokens)
         cuts = [place for string in stop if (place := text.find(string)) >= 0]
         if cuts:
-            self._drop_tokens_after_stop(row, stop)
-            row.done = Completion(text[: min(cuts)], len(row.tokens), "stop")
+            text = text[: min(cuts)]
+            row.done = Completion(text, self._tokens_up_to(row.tokens, text), "stop")
         elif ends:
-            row.done = Completion(text, len(row.tokens) + 1, "stop")
+            row.done = Completion(text, [*row.tokens, tokens[ends[0]]], "stop")
         elif at_cap:
-            row.done = Completion(text, len(row.tokens), "length")
+            row.done = Completion(text, row.tokens, "length")
 
-    def _drop_tokens_after_stop(self, row: _Row, stop: Sequence[str]) -> None:
-        """Shorten a row to the first token that completes a stop string, wherever its segment ended."""
-        decode = self.policy.tokenizer.decode
-        while any(string in decode(row.tokens[:-1], skip_special_tokens=True) for string in stop):
-            row.tokens.pop()
+    def _decode(self, tokens: list[int]) -> str:
+        text = self.policy.tokenizer.decode(tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        assert isinstance(text, str)
+        return text
+
+    def _tokens_up_to(self, tokens: list[int], text: str) -> list[int]:
+        """The fewest first tokens that say all of `text`, wherever a segment ended."""
+        kept = list(tokens)
+        while kept and self._decode(kept[:-1]).startswith(text):
+            kept.pop()
+        return kept
 
     def _pad(self, prompts: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
         """Left-pad prompts: ids and mask of shape (rows, longest prompt)."""
@@ -143,8 +160,8 @@ def _keep(kept: list[int], output: Any, mask: Tensor) -> tuple[Tensor, Tensor, A
 
     index = torch.tensor(kept, device=mask.device)
     sequences = output.sequences[index]
-    cache = output.past_key_values
-    if len(kept) < len(mask):
+    cache = getattr(output, "past_key_values", None)  # none: the next segment computes the sequences again
+    if cache is not None and len(kept) < len(mask):
         cache.batch_select_indices(index)
     new = mask.new_ones(len(kept), sequences.shape[1] - mask.shape[1])
     return sequences, torch.cat([mask[index], new], dim=1), cache

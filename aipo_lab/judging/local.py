@@ -17,7 +17,9 @@ from aipo_lab.judging.settings import JudgeSettings
 from aipo_lab.judging.store import CallStore
 from aipo_lab.judging.stored import Settle, StoredJudge
 from aipo_lab.models.chat import encode_prompt
+from aipo_lab.models.decoding import only_given_settings
 from aipo_lab.models.policy import POLICIES, Policy
+from aipo_lab.models.template import ChatSettings, check_has_template
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -49,23 +51,22 @@ class LocalJudge(StoredJudge):
 
     def __init__(self, settings: JudgeSettings, store: CallStore, device: str) -> None:
         self._folder = settings.local_folder()
+        check_has_template(self._folder, settings.chat(), "benchmarks.judge.chat_template")
         super().__init__(self._folder.resolve().name, store)
         self._settings = settings
         self._device = device
 
     def _answer(self, calls: Mapping[str, JudgeRequest], settle: Settle) -> None:
         policy = POLICIES.get(self._folder, self._device, self._settings.dtype)
-        n_positions = int(getattr(policy.model.config, "max_position_embeddings", 1 << 30))
         by_cap: dict[int, list[_Row]] = defaultdict(list)
         for call, request in calls.items():
             row = self._row(policy, call, request)
-            cap = min(request.max_tokens, n_positions - len(row.prompt))
+            cap = min(request.max_tokens, policy.room_tokens(len(row.prompt)))
             if cap > 0:
                 by_cap[cap].append(row)
             else:
-                settle(
-                    call, Unanswered(f"the prompt's {len(row.prompt)} tokens fill the model's {n_positions} positions")
-                )
+                filled = f"the prompt's {len(row.prompt)} tokens fill the model's {policy.n_positions} positions"
+                settle(call, Unanswered(filled))
         for cap, rows in by_cap.items():
             rows.sort(key=lambda row: len(row.prompt))
             for start in range(0, len(rows), self._settings.concurrency):
@@ -73,7 +74,7 @@ class LocalJudge(StoredJudge):
 
     def _row(self, policy: Policy, call: str, request: JudgeRequest) -> _Row:
         seed = derive_seed(call, self._store.attempt(call))
-        return _Row(call, request, _prompt(policy.tokenizer, request), seed)
+        return _Row(call, request, _prompt(policy.tokenizer, request, self._settings.chat()), seed)
 
     def _answer_batch(self, policy: Policy, rows: Sequence[_Row], cap: int, settle: Settle) -> None:
         _generate(policy, rows, cap)
@@ -86,23 +87,22 @@ class LocalJudge(StoredJudge):
                 settle(row.call, Unanswered(f"the model computes NaN in {self._settings.dtype}: try another dtype"))
 
 
-def _prompt(tokenizer: Any, request: JudgeRequest) -> list[int]:
+def _prompt(tokenizer: Any, request: JudgeRequest, chat: ChatSettings) -> list[int]:
     """Token ids of the conversation.
 
-    What a system message says goes into the first user message where the model's template has no place for one; a
-    model without template gets all messages as one text.
+    What a system message says goes into the first user message where the template has no place for one.
     """
     from jinja2 import TemplateError
 
     messages = [{"role": message.role, "content": message.content} for message in request.messages]
     try:
-        return encode_prompt(tokenizer, messages)
+        return encode_prompt(tokenizer, messages, chat)
     except TemplateError:
         if messages[0]["role"] != "system":
             raise
         system, first, *others = messages
         joined = {**first, "content": f"{system['content']}\n\n{first['content']}"}
-        return encode_prompt(tokenizer, [joined, *others])
+        return encode_prompt(tokenizer, [joined, *others], chat)
 
 
 def _generate(policy: Policy, rows: Sequence[_Row], cap: int) -> None:
@@ -116,10 +116,11 @@ def _generate(policy: Policy, rows: Sequence[_Row], cap: int) -> None:
     settings = GenerationConfig(
         max_new_tokens=cap,
         do_sample=False,  # the sampler draws
+        use_cache=True,
         eos_token_id=sorted(policy.end_token_ids),
         pad_token_id=policy.pad_token_id,
     )
-    with torch.inference_mode():
+    with torch.inference_mode(), only_given_settings(policy.model):
         sequences = policy.model.generate(
             input_ids=torch.tensor(ids, device=policy.model.device),
             attention_mask=torch.tensor(mask, device=policy.model.device),

@@ -11,6 +11,7 @@ from pydantic import Field
 from aipo_lab.core.config import StrictModel
 from aipo_lab.core.errors import UserError
 from aipo_lab.judging.money import Price
+from aipo_lab.models.template import DEFAULT_DATE, ChatSettings, TemplateDate, TemplateText
 
 MODEL_VARIABLE = "AIPO_LAB_JUDGE_MODEL"
 DEFAULT_MODEL = "gpt-4-1106-preview"
@@ -61,6 +62,16 @@ class JudgeSettings(StrictModel):
         default_factory=dict, description="prices by model name, over the built-in table; USD per million tokens"
     )
     dtype: Literal["float32", "bfloat16", "float16"] = Field("float32", description="local: the weights' number format")
+    chat_template: TemplateText = Field(
+        None, description="local: chatml, plain, or a Jinja file, used instead of the model's own chat template"
+    )
+    template_date: TemplateDate = Field(
+        DEFAULT_DATE, description="local: the day chat templates are told it is, YYYY-MM-DD"
+    )
+
+    def chat(self) -> ChatSettings:
+        """How a local judge's prompts are rendered."""
+        return ChatSettings(template=self.chat_template, date=self.template_date)
 
     def identity(self) -> dict[str, Any]:
         """What determines replies, as JSON values: stages and the call store hash this.
@@ -74,7 +85,9 @@ class JudgeSettings(StrictModel):
 
             check_folder(self.local_folder(), "the local judge's model")
             fingerprint = fingerprint_folder(self.local_folder())
-            return {"engine": "local", "fingerprint": fingerprint, "dtype": self.dtype, "label": self.label}
+            chat = self.chat().model_dump()
+            own = {"fingerprint": fingerprint, "dtype": self.dtype, "chat": chat}
+            return {"engine": "local", **own, "label": self.label}
         return {"engine": self.engine, "model": self.model, "label": self.label}
 
     def local_folder(self) -> Path:

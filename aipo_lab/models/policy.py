@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from aipo_lab.core.errors import StageFailed
+from aipo_lab.models.chat import is_special, turn_end_token
+
+UNLIMITED_POSITIONS = 1 << 30
 
 
 @dataclass(frozen=True)
@@ -19,21 +23,62 @@ class Policy:
 
     @property
     def end_token_id(self) -> int:
-        """The token that ends a response."""
+        """The tokenizer's end token."""
         return int(self.tokenizer.eos_token_id)
 
     @property
     def end_token_ids(self) -> frozenset[int]:
-        """All tokens that end a response: some chat models declare several."""
-        declared = self.model.generation_config.eos_token_id
-        several = declared if isinstance(declared, list) else [] if declared is None else [declared]
-        return frozenset({self.end_token_id, *several})
+        """All tokens that end a response.
+
+        The tokenizer's end token, those its `generation_config.json` and `config.json` declare, and the token with
+        which the chat template ends a turn. What `config.json` says counts only for special tokens: where it says
+        nothing, the architecture's default stands there, which is any token of another vocabulary.
+        """
+        declared = _as_ids(self.model.generation_config.eos_token_id)
+        in_config = _as_ids(getattr(self.text_config, "eos_token_id", None))
+        if self.model.generation_config._from_model_config:
+            in_config, declared = in_config | declared, frozenset()
+        special = {token for token in in_config if is_special(self.tokenizer, token)}
+        found = declared | special | _as_ids(self._turn_end_token_id) | {self.end_token_id}
+        return frozenset(token for token in found if token < self.vocabulary_size) or frozenset({self.end_token_id})
+
+    @cached_property
+    def _turn_end_token_id(self) -> int | None:
+        return turn_end_token(self.tokenizer)
 
     @property
     def pad_token_id(self) -> int:
-        """The padding token; the end token where a tokenizer has none."""
+        """The padding token; the end token where a tokenizer has none, or one that the model has no embedding of."""
         pad = self.tokenizer.pad_token_id
-        return self.end_token_id if pad is None else int(pad)
+        return self.end_token_id if pad is None or int(pad) >= self.vocabulary_size else int(pad)
+
+    @property
+    def text_config(self) -> Any:
+        """The configuration of the language model, which composite models keep in a section of its own."""
+        return self.model.config.get_text_config()
+
+    @property
+    def vocabulary_size(self) -> int:
+        """Number of tokens the model has embeddings of."""
+        return int(self.text_config.vocab_size)
+
+    @property
+    def n_positions(self) -> int:
+        """The most tokens a sequence may have; a huge number for models without such a limit."""
+        for name in ("max_position_embeddings", "n_positions", "max_seq_len", "seq_length"):
+            value = getattr(self.text_config, name, None)
+            if isinstance(value, int) and value > 0:
+                return value
+        return UNLIMITED_POSITIONS
+
+    def room_tokens(self, prompt_tokens: int) -> int:
+        """The most tokens that can follow a prompt; 0 if it fills the model's positions."""
+        return max(self.n_positions - prompt_tokens, 0)
+
+
+def _as_ids(declared: Any) -> frozenset[int]:
+    several = declared if isinstance(declared, list | tuple | set) else [] if declared is None else [declared]
+    return frozenset(int(token) for token in several)
 
 
 class PolicyCache:

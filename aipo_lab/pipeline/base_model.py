@@ -10,6 +10,7 @@ from aipo_lab.core.errors import MissingDependency, UserError
 from aipo_lab.core.paths import is_there
 from aipo_lab.models.fingerprint import fingerprint_folder
 from aipo_lab.models.model_folder import check_folder
+from aipo_lab.models.template import check_has_template
 from aipo_lab.pipeline.recipe import Recipe
 from aipo_lab.stages.definition import Runtime
 
@@ -22,9 +23,10 @@ class BaseModel:
     fingerprint: str | None = None
 
     def config(self, recipe: Recipe) -> dict[str, Any]:
-        """The configuration of the `base` stage."""
+        """The configuration of the `base` stage; raises `UserError` if the recipe cannot speak to the model."""
         if self.folder is None:
             return {"micro": recipe.model.micro.model_dump(mode="json"), "fingerprint": None}
+        check_has_template(self.folder, recipe.model.chat())
         return {"micro": None, "fingerprint": self.fingerprint}
 
     def runtime(self, runtime: Runtime) -> Runtime:

@@ -14,6 +14,8 @@ from aipo_lab.benchmarks.resources import BenchmarkResources
 from aipo_lab.core.seeds import derive_seed
 from aipo_lab.core.store import ArtifactRequest, Store
 from aipo_lab.generation.engine import EngineSettings
+from aipo_lab.models.chat import MODEL_TEMPLATE
+from aipo_lab.models.template import ChatSettings
 from aipo_lab.pipeline.plugins import used_plugins
 from aipo_lab.stages.definition import JudgingRuntime, Runtime, StageNode, get_stage
 
@@ -38,6 +40,7 @@ class EvaluationGraph:
     resources: BenchmarkResources
     runtime: Runtime
     place: JudgingPlace | None = None
+    chat: ChatSettings = MODEL_TEMPLATE
 
     def answers(self, name: str, policy: StageNode, model: str | None = None) -> StageNode:
         """The policy's answers, sampled with the same seed at every iteration so that iterations compare.
@@ -51,6 +54,7 @@ class EvaluationGraph:
             **settings.model_dump(include=set(SAMPLING_KEYS)),
             "seed": derive_seed(self.seed, "answer", name),
             "engine": self.engine.model_dump(),
+            "chat": self.chat.model_dump(),
         }
         return make_node("answer_official", config, {"policy": policy}, self.runtime)
 

@@ -71,13 +71,16 @@ class GraphBuilder:
         self.recipe = recipe
         self.base_model = base_model
         self.runtime = base_model.runtime(runtime)
-        self.official = EvaluationGraph(recipe.benchmarks, recipe.engine, recipe.seed, resources, self.runtime, place)
+        self.chat = recipe.model.chat().model_dump()
+        self.official = EvaluationGraph(
+            recipe.benchmarks, recipe.engine, recipe.seed, resources, self.runtime, place, recipe.model.chat()
+        )
         self.world, self.engine = recipe.world.model_dump(), recipe.engine.model_dump()
         known = {"world": self.world} if RANKERS.get(recipe.rank.ranker).needs_world else {}
         instruct = {"world": self.world, "engine": self.engine} | self._pool()
         self.settings = {
             "instruct": recipe.instruct.model_dump(mode="json") | instruct,
-            "respond": recipe.respond.model_dump(mode="json") | {"engine": self.engine},
+            "respond": recipe.respond.model_dump(mode="json") | {"engine": self.engine, "chat": self.chat},
             "rank": recipe.rank.model_dump(mode="json") | known,
             "pair": recipe.pair.model_dump(mode="json"),
             "train": recipe.train.model_dump(mode="json"),
@@ -142,6 +145,7 @@ class GraphBuilder:
             "sampling": settings.sampling.model_dump(),
             "seed": derive_seed(self.recipe.seed, "answer", name),
             "engine": self.engine,
+            "chat": self.chat,
         }
 
     def _score_config(self, name: str) -> dict[str, Any]:

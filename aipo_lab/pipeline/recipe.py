@@ -20,6 +20,7 @@ from aipo_lab.core.paths import is_there
 from aipo_lab.core.yaml_text import YamlDocument
 from aipo_lab.generation.engine import EngineChoice
 from aipo_lab.generation.transformers_engine import TransformersEngineSettings
+from aipo_lab.models.template import DEFAULT_DATE, ChatSettings, TemplateDate, TemplateText
 from aipo_lab.objectives import ObjectiveDefinition, get_definition, get_objective, hyperparameter_problems
 from aipo_lab.prompts.source import PromptChoice
 from aipo_lab.prompts.world import WorldPromptSettings
@@ -104,6 +105,17 @@ class ModelConfig(StrictModel):
     micro: MicroBaseConfig = Field(
         default_factory=MicroBaseConfig, description="how the micro world's policy is trained"
     )
+    chat_template: TemplateText = Field(
+        None,
+        description="chatml, plain, or a Jinja file (its text is kept), used instead of the model's own; none: its own",
+    )
+    template_date: TemplateDate = Field(
+        DEFAULT_DATE, description="the day chat templates are told it is, YYYY-MM-DD, whatever the clock says"
+    )
+
+    def chat(self) -> ChatSettings:
+        """How the stages that show the model a conversation render it."""
+        return ChatSettings(template=self.chat_template, date=self.template_date)
 
 
 class ComputeConfig(ParallelSettings):

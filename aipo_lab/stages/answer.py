@@ -1,6 +1,6 @@
 """Stage `answer`: a policy's answers to a benchmark's prompts.
 
-Output `answers.jsonl`: `id`, `prompt`, `text`, `tokens`, `finish_reason`.
+Output `answers.jsonl`: `id`, `prompt`, `prompt_token_ids`, `text`, `tokens`, `token_ids`, `finish_reason`.
 """
 
 from __future__ import annotations
@@ -14,9 +14,10 @@ from aipo_lab.core.config import StrictModel
 from aipo_lab.core.jsonl import write_jsonl
 from aipo_lab.generation.engine import EngineChoice, SamplingConfig
 from aipo_lab.models.chat import encode_prompt, user_message
+from aipo_lab.models.template import ChatSettings
 from aipo_lab.stages.definition import StageContext, stage
 from aipo_lab.stages.respond import response_row
-from aipo_lab.stages.sampling import input_policy, sample
+from aipo_lab.stages.sampling import input_policy, sample, sampling_notes
 from aipo_lab.worlds.world import WorldConfig, get_world
 
 
@@ -29,20 +30,26 @@ class AnswerConfig(StrictModel):
     sampling: SamplingConfig = Field(description="how answers are sampled")
     seed: int = Field(description="seed of sampling, the same at every iteration")
     engine: EngineChoice = Field(description="generation engine")
+    chat: ChatSettings = Field(default_factory=ChatSettings, description="how prompts are rendered")
 
 
-@stage("answer", version=1, config=AnswerConfig)
+@stage("answer", version=2, config=AnswerConfig)
 def answer(context: StageContext[AnswerConfig]) -> Mapping[str, Any]:
     """Write `answers.jsonl`."""
     config = context.config
     policy = input_policy(context)
     prompts = get_world(config.world.name, config.world.seed).benchmark_prompts(config.n_prompts)
-    made = sample(context, [encode_prompt(policy.tokenizer, user_message(prompt)) for prompt in prompts], 1)
+    encoded = [encode_prompt(policy.tokenizer, user_message(prompt), config.chat) for prompt in prompts]
+    made = sample(context, policy, encoded, 1)
     write_jsonl(
         context.folder / "answers.jsonl",
         (
-            {"id": f"{i:06d}", "prompt": prompt, **response_row(completions[0])}
-            for i, (prompt, completions) in enumerate(zip(prompts, made, strict=True))
+            {"id": f"{i:06d}", "prompt": prompt, "prompt_token_ids": tokens, **response_row(completions[0])}
+            for i, (prompt, tokens, completions) in enumerate(zip(prompts, encoded, made, strict=True))
         ),
     )
-    return {"answers": len(made), "tokens": sum(row[0].n_tokens for row in made)}
+    return {
+        "answers": len(made),
+        "tokens": sum(row[0].n_tokens for row in made),
+        **sampling_notes(policy, encoded, config.sampling.max_new_tokens),
+    }

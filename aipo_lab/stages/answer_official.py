@@ -6,7 +6,7 @@ Output `answers.jsonl` (see `aipo_lab.benchmarks.answers`) and the official answ
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from pydantic import Field
@@ -20,11 +20,9 @@ from aipo_lab.generation.engine import Completion, EngineChoice, SamplingConfig
 from aipo_lab.generation.sharded import generate_in_shards
 from aipo_lab.models.chat import Message, encode_prompt
 from aipo_lab.models.policy import Policy
+from aipo_lab.models.template import ChatSettings
 from aipo_lab.stages.definition import StageContext, stage
-from aipo_lab.stages.sampling import input_engine, input_policy
-
-CAP_STEP_TOKENS = 64
-"""Caps below the wanted one are rounded down to multiples of this, so that prompts of similar length share a batch."""
+from aipo_lab.stages.sampling import input_engine, input_policy, other_ends, sampling_notes
 
 
 class OfficialQuestions(StrictModel):
@@ -45,9 +43,10 @@ class AnswerOfficialConfig(OfficialQuestions):
     max_new_tokens: int = Field(description="cap on a turn's length in tokens")
     seed: int = Field(description="seed of sampling, the same at every iteration")
     engine: EngineChoice = Field(description="generation engine")
+    chat: ChatSettings = Field(default_factory=ChatSettings, description="how conversations are rendered")
 
 
-@stage("answer_official", version=1, config=AnswerOfficialConfig)
+@stage("answer_official", version=2, config=AnswerOfficialConfig)
 def answer_official(context: StageContext[AnswerOfficialConfig]) -> Mapping[str, Any]:
     """Write the answers; the summary counts turns that were cut off or whose prompt left the model no room."""
     benchmark = load_official(context.config.benchmark, context.config.limit)
@@ -57,12 +56,15 @@ def answer_official(context: StageContext[AnswerOfficialConfig]) -> Mapping[str,
     write_turns(context.folder, benchmark.questions, turns)
     benchmark.write_answers(context.folder / "official", model, read_answers(context.folder))
     said = [turn for conversation in turns for turn in conversation]
+    shown = [turn.prompt_token_ids or [] for turn in said]
+    notes = sampling_notes(conversations.policy, shown, context.config.max_new_tokens)
     return {
         "model": model,
         "answers": len(turns),
         "tokens": sum(turn.tokens or 0 for turn in said),
         "truncated": sum(turn.finish_reason == "length" for turn in said),
-        "prompts_too_long": conversations.n_too_long,
+        "prompts_too_long": notes.pop("prompts_without_room", 0),
+        **notes,
     }
 
 
@@ -76,18 +78,18 @@ class _Conversations:
         self.said: list[list[Turn]] = [[] for _ in questions]
         self.n_turns = sum(len(question.turns) for question in questions)
         self.n_said = 0
-        self.n_too_long = 0
+        self.also_ends = other_ends(self.policy, context.config.chat)
 
     def hold(self) -> list[list[Turn]]:
         """Every question's turns."""
         for turn in range(max(len(question.turns) for question in self.questions)):
             prompts = {
-                place: encode_prompt(self.policy.tokenizer, self._messages(place, turn))
+                place: encode_prompt(self.policy.tokenizer, self._messages(place, turn), self.context.config.chat)
                 for place, question in enumerate(self.questions)
                 if turn < len(question.turns)
             }
-            for (temperature, cap), places in sorted(self._groups(prompts).items()):
-                self._say(turn, temperature, cap, {place: prompts[place] for place in places})
+            for temperature, places in sorted(self._groups(prompts).items()):
+                self._say(turn, temperature, {place: prompts[place] for place in places})
         return self.said
 
     def _messages(self, place: int, turn: int) -> list[Message]:
@@ -96,38 +98,24 @@ class _Conversations:
             messages += [{"role": "user", "content": prompt}, {"role": "assistant", "content": reply.text}]
         return [*messages, {"role": "user", "content": self.questions[place].turns[turn]}]
 
-    def _groups(self, prompts: Mapping[int, Sequence[int]]) -> dict[tuple[float, int], list[int]]:
-        """Places by temperature and cap: what is sampled alike goes together."""
+    def _groups(self, places: Iterable[int]) -> dict[float, list[int]]:
+        """Places by temperature: what is sampled alike goes together."""
         groups = defaultdict(list)
-        for place, prompt in prompts.items():
+        for place in places:
             wanted = self.context.config.temperature
             temperature = self.questions[place].temperature if wanted is None else wanted
             assert temperature is not None, "a benchmark without a temperature of its own has one in its settings"
-            groups[temperature, self._cap(len(prompt))].append(place)
+            groups[temperature].append(place)
         return groups
 
-    def _cap(self, prompt_tokens: int) -> int:
-        """The most tokens an answer may have: the wanted number, or what the model's positions leave."""
-        wanted = self.context.config.max_new_tokens
-        room = int(getattr(self.policy.model.config, "max_position_embeddings", 1 << 30)) - prompt_tokens
-        if room >= wanted:
-            return wanted
-        return max(room // CAP_STEP_TOKENS * CAP_STEP_TOKENS if room >= CAP_STEP_TOKENS else room, 0)
-
-    def _say(self, turn: int, temperature: float, cap: int, prompts: Mapping[int, list[int]]) -> None:
+    def _say(self, turn: int, temperature: float, prompts: Mapping[int, list[int]]) -> None:
         """Let the policy speak one turn in some conversations, whose prompts are given by place."""
-        if cap == 0:
-            self.n_too_long += len(prompts)
-            made = [[Completion("", 0, "length")] for _ in prompts]
-        else:
-            made = self._sample(f"turn{turn}-temperature{temperature:g}-cap{cap}", temperature, cap, prompts)
+        made = self._sample(f"turn{turn}-temperature{temperature:g}", temperature, list(prompts.values()))
         self.n_said += len(prompts)
-        for place, (one,) in zip(prompts, made, strict=True):
-            self.said[place].append(Turn(one.text, one.n_tokens, one.finish_reason))
+        for (place, prompt), (one,) in zip(prompts.items(), made, strict=True):
+            self.said[place].append(Turn(one.text, one.n_tokens, one.finish_reason, prompt, one.token_ids))
 
-    def _sample(
-        self, name: str, temperature: float, cap: int, prompts: Mapping[int, list[int]]
-    ) -> list[list[Completion]]:
+    def _sample(self, name: str, temperature: float, prompts: list[list[int]]) -> list[list[Completion]]:
         config = self.context.config
         parts = self.context.parts / name
         parts.mkdir(parents=True, exist_ok=True)
@@ -138,11 +126,17 @@ class _Conversations:
 
         return generate_in_shards(
             input_engine(self.context),
-            list(prompts.values()),
+            prompts,
             1,
-            SamplingConfig(temperature=temperature, top_p=config.top_p, top_k=config.top_k, max_new_tokens=cap),
+            SamplingConfig(
+                temperature=temperature,
+                top_p=config.top_p,
+                top_k=config.top_k,
+                max_new_tokens=config.max_new_tokens,
+            ),
             derive_seed(config.seed, name),
             config.engine.shard_prompts,
             parts,
             progress,
+            self.also_ends,
         )

@@ -23,7 +23,7 @@ class GivenAnswersConfig(OfficialQuestions):
     sha256: str = Field(description="hash of the answer file")
 
 
-@stage("given_answers", version=1, config=GivenAnswersConfig)
+@stage("given_answers", version=2, config=GivenAnswersConfig)
 def given_answers(context: StageContext[GivenAnswersConfig]) -> Mapping[str, Any]:
     """Write the answers to the benchmark's questions."""
     assert context.runtime.answer_file is not None

@@ -18,11 +18,12 @@ from aipo_lab.core.jsonl import read_jsonl, write_jsonl
 from aipo_lab.core.seeds import derive_seed
 from aipo_lab.generation.engine import Completion, EngineChoice, SamplingConfig
 from aipo_lab.generation.self_instruct import InstructionFilter, few_shot_prompt, split_instructions, stop_strings
+from aipo_lab.models.chat import encode_text_prompt
 from aipo_lab.models.policy import Policy
 from aipo_lab.prompts.source import PROMPTS, PromptChoice
 from aipo_lab.prompts.world import WorldPromptSettings
 from aipo_lab.stages.definition import StageContext, stage
-from aipo_lab.stages.sampling import input_engine, input_policy
+from aipo_lab.stages.sampling import input_engine, input_policy, sampling_notes
 from aipo_lab.worlds.world import World, WorldConfig, get_world
 
 
@@ -53,7 +54,7 @@ class InstructConfig(InstructSettings):
     prompts: PromptChoice = Field(default_factory=WorldPromptSettings, description="where the pool comes from")
 
 
-@stage("instruct", version=1, config=InstructConfig)
+@stage("instruct", version=2, config=InstructConfig)
 def instruct(context: StageContext[InstructConfig]) -> Mapping[str, Any]:
     """Write `prompts.jsonl`; the summary counts what was generated, kept and dropped, by reason."""
     config = context.config
@@ -62,15 +63,16 @@ def instruct(context: StageContext[InstructConfig]) -> Mapping[str, Any]:
     if config.source == "pool":
         prompts = random.Random(config.seed).sample(pool, min(config.n_prompts, len(pool)))
         counts: Counter[str] = Counter(kept=len(prompts))
+        notes: dict[str, Any] = {}
     else:
-        prompts, counts = _self_instruct(context, world, pool)
+        prompts, counts, notes = _self_instruct(context, world, pool)
     if not prompts:
         raise StageFailed(f"no instruction was left of {counts.total()} generated: {_reasons(counts)}")
     write_jsonl(
         context.folder / "prompts.jsonl",
         ({"id": f"{i:06d}", "prompt": text, "source": config.source} for i, text in enumerate(prompts)),
     )
-    return {"prompts": len(prompts), "wanted": config.n_prompts, "counts": dict(sorted(counts.items()))}
+    return {"prompts": len(prompts), "wanted": config.n_prompts, "counts": dict(sorted(counts.items())), **notes}
 
 
 def _pool(config: InstructConfig, world: World) -> list[str]:
@@ -86,7 +88,8 @@ def _reasons(counts: Counter[str]) -> str:
 
 def _self_instruct(
     context: StageContext[InstructConfig], world: World, pool: list[str]
-) -> tuple[list[str], Counter[str]]:
+) -> tuple[list[str], Counter[str], dict[str, Any]]:
+    """The instructions, the counts of what was generated, and the summary's notes about sampling."""
     config = context.config
     policy = input_policy(context)
     keeper = InstructionFilter(
@@ -98,31 +101,44 @@ def _self_instruct(
         held_out=world.benchmark_prompts(),
     )
     prompts: list[str] = []
+    shown: list[list[int]] = []
     for number in range(config.max_rounds):
         missing = config.n_prompts - len(prompts)
         if missing <= 0:
             break
         share_kept = max(len(prompts), 1) / max(keeper.counts.total(), 1) if number else 1.0
         n_completions = round(1.1 * missing / share_kept / config.n_per_completion) + 1
-        texts = _round_of_completions(context, policy, pool, number, min(n_completions, 4 * config.n_prompts))
+        examples = _few_shot_prompts(config, policy, pool, number, min(n_completions, 4 * config.n_prompts))
+        texts = _round_of_completions(context, examples, number)
+        shown += examples
         found = [item for text in texts for item in split_instructions(text, config.n_per_completion)]
         prompts += [instruction for instruction in found if keeper.keep(instruction)]
         keeper.counts["empty"] += sum(not split_instructions(text, 1) for text in texts)
         context.progress(min(len(prompts), config.n_prompts), config.n_prompts, "prompts")
-    return prompts[: config.n_prompts], keeper.counts
+    notes = sampling_notes(policy, shown, config.sampling.max_new_tokens)
+    return prompts[: config.n_prompts], keeper.counts, notes
 
 
-def _round_of_completions(
-    context: StageContext[InstructConfig], policy: Policy, pool: list[str], number: int, n: int
-) -> list[str]:
+def _few_shot_prompts(config: InstructConfig, policy: Policy, pool: list[str], number: int, n: int) -> list[list[int]]:
+    """One round's prompts in tokens; raises `StageFailed` if the model has no room after any of them."""
+    draw = random.Random(derive_seed(config.seed, "examples", number))
+    texts = [few_shot_prompt(draw.sample(pool, min(config.n_examples, len(pool)))) for _ in range(n)]
+    prompts = [encode_text_prompt(policy.tokenizer, text) for text in texts]
+    if not any(policy.room_tokens(len(prompt)) for prompt in prompts):
+        raise StageFailed(
+            f"the shortest few-shot prompt of {config.n_examples} examples has {min(map(len, prompts))} tokens, which "
+            f"fill the model's {policy.n_positions} positions; lower instruct.n_examples"
+        )
+    return prompts
+
+
+def _round_of_completions(context: StageContext[InstructConfig], prompts: list[list[int]], number: int) -> list[str]:
     """One round's completions, from the part on disk if an earlier attempt committed it."""
     config = context.config
     part = context.parts / f"round-{number:03d}.jsonl"
     if not part.is_file():
-        draw = random.Random(derive_seed(config.seed, "examples", number))
-        texts = [few_shot_prompt(draw.sample(pool, min(config.n_examples, len(pool)))) for _ in range(n)]
         completions = input_engine(context).generate(
-            policy.tokenizer(texts)["input_ids"],
+            prompts,
             1,
             config.sampling,
             derive_seed(config.seed, "sampling", number),

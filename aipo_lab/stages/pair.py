@@ -1,8 +1,9 @@
 """Stage `pair`: best against worst candidate of every prompt, then the filters.
 
 Output `pairs.jsonl`: TRL's conversational preference format (`prompt`, `chosen`, `rejected` as message lists)
-plus `id` and, for both responses, `…_score`, `…_win_rate` (mean probability of beating the prompt's candidates by
-the ranker's scores), `…_tokens` and `…_finish_reason`.
+plus `id`, `prompt_token_ids` and, for both responses, `…_score`, `…_win_rate` (mean probability of beating the prompt's
+candidates by the ranker's scores), `…_tokens`, `…_token_ids` and `…_finish_reason`. The token ids are there if the
+ranked rows have them; training uses them and not the texts.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ class PairSettings(StrictModel):
     drop_urls: bool = Field(True, description="drop pairs whose chosen response contains http:// or https://")
 
 
-@stage("pair", version=2, config=PairSettings)
+@stage("pair", version=3, config=PairSettings)
 def pair(context: StageContext[PairSettings]) -> Mapping[str, Any]:
     """Write `pairs.jsonl`; the summary counts the pairs kept and dropped, by reason."""
     counts: Counter[str] = Counter()
@@ -54,12 +55,16 @@ def best_against_worst(row: Mapping[str, Any]) -> dict[str, Any]:
     best, worst = ranks.index(min(ranks)), ranks.index(max(ranks))
     win_rates = mean_win_rates(row["scores"])
     made: dict[str, Any] = {"id": row["id"], "prompt": user_message(row["prompt"])}
+    if "prompt_token_ids" in row:
+        made["prompt_token_ids"] = row["prompt_token_ids"]
     for role, index in (("chosen", best), ("rejected", worst)):
         response = row["responses"][index]
         made[role] = [{"role": "assistant", "content": response["text"]}]
         made[f"{role}_score"] = row["scores"][index]
         made[f"{role}_win_rate"] = win_rates[index]
         made[f"{role}_tokens"] = response["tokens"]
+        if "token_ids" in response:
+            made[f"{role}_token_ids"] = response["token_ids"]
         made[f"{role}_finish_reason"] = response["finish_reason"]
     return made
 

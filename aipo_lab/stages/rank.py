@@ -1,6 +1,6 @@
 """Stage `rank`: scores and ranks of the candidates of every prompt.
 
-Output `ranking.jsonl`: the rows of `responses.jsonl` with `scores` and `ranks` (1 = best).
+Output `ranking.jsonl`: the rows of `responses.jsonl`, token ids included, with `scores` and `ranks` (1 = best).
 """
 
 from __future__ import annotations

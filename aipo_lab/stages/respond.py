@@ -1,6 +1,7 @@
 """Stage `respond`: N sampled candidates for every prompt.
 
-Output `responses.jsonl`: `id`, `prompt`, `responses` [{`text`, `tokens`, `finish_reason`}].
+Output `responses.jsonl`: `id`, `prompt`, `prompt_token_ids`, `responses` [{`text`, `tokens`, `token_ids`,
+`finish_reason`}]. Prompts are rendered here, once an iteration: all later stages use these tokens.
 """
 
 from __future__ import annotations
@@ -15,8 +16,9 @@ from aipo_lab.core.errors import StageFailed
 from aipo_lab.core.jsonl import read_jsonl, write_jsonl
 from aipo_lab.generation.engine import Completion, EngineChoice, SamplingConfig
 from aipo_lab.models.chat import encode_prompt, user_message
+from aipo_lab.models.template import ChatSettings
 from aipo_lab.stages.definition import StageContext, stage
-from aipo_lab.stages.sampling import input_policy, sample
+from aipo_lab.stages.sampling import input_policy, sample, sampling_notes
 
 
 class RespondSettings(StrictModel):
@@ -37,25 +39,30 @@ class RespondConfig(RespondSettings):
 
     seed: int = Field(description="seed of sampling")
     engine: EngineChoice = Field(description="generation engine")
+    chat: ChatSettings = Field(default_factory=ChatSettings, description="how prompts are rendered")
 
 
-@stage("respond", version=1, config=RespondConfig)
+@stage("respond", version=2, config=RespondConfig)
 def respond(context: StageContext[RespondConfig]) -> Mapping[str, Any]:
     """Write `responses.jsonl`; the summary counts prompts left out, tokens and truncated candidates."""
     config = context.config
     policy = input_policy(context)
     rows = read_jsonl(context.inputs["prompts"].file("prompts.jsonl"))
-    encoded = [encode_prompt(policy.tokenizer, user_message(row["prompt"])) for row in rows]
-    kept = [i for i, tokens in enumerate(encoded) if len(tokens) <= config.max_prompt_tokens]
-    if not kept:
+    encoded = [encode_prompt(policy.tokenizer, user_message(row["prompt"]), config.chat) for row in rows]
+    short = [i for i, tokens in enumerate(encoded) if len(tokens) <= config.max_prompt_tokens]
+    if not short:
         raise StageFailed(f"all {len(rows)} prompts are longer than max_prompt_tokens = {config.max_prompt_tokens}")
-    candidates = sample(context, [encoded[i] for i in kept], config.n_candidates)
+    kept = [i for i in short if policy.room_tokens(len(encoded[i]))]
+    if not kept:
+        raise StageFailed(f"all {len(short)} prompts fill the model's {policy.n_positions} positions")
+    candidates = sample(context, policy, [encoded[i] for i in kept], config.n_candidates)
     write_jsonl(
         context.folder / "responses.jsonl",
         (
             {
                 "id": rows[i]["id"],
                 "prompt": rows[i]["prompt"],
+                "prompt_token_ids": encoded[i],
                 "responses": [response_row(one) for one in made],
             }
             for i, made in zip(kept, candidates, strict=True)
@@ -64,10 +71,11 @@ def respond(context: StageContext[RespondConfig]) -> Mapping[str, Any]:
     everything = [one for made in candidates for one in made]
     return {
         "prompts": len(kept),
-        "prompts_too_long": len(rows) - len(kept),
+        "prompts_too_long": len(rows) - len(short),
         "responses": len(everything),
         "tokens": sum(one.n_tokens for one in everything),
         "truncated": sum(one.truncated for one in everything),
+        **sampling_notes(policy, [encoded[i] for i in short], config.sampling.max_new_tokens),
     }
 
 
@@ -76,5 +84,6 @@ def response_row(completion: Completion) -> dict[str, Any]:
     return {
         "text": completion.text,
         "tokens": completion.n_tokens,
+        "token_ids": completion.token_ids,
         "finish_reason": completion.finish_reason,
     }

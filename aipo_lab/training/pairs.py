@@ -1,16 +1,22 @@
-"""Preference pairs as token ids, within the limits of a training; what is past a limit is left out and counted."""
+"""Preference pairs as token ids, within the limits of a training; what is past a limit is left out and counted.
+
+Where a row has token ids they are taken as they are: what is trained is what was generated. Where it has texts alone
+(pairs of other origin) they are tokenised by the rule of `aipo_lab.models.chat`.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from aipo_lab.core.errors import StageFailed
 from aipo_lab.core.jsonl import read_jsonl
-from aipo_lab.models.chat import encode_prompt, encode_response
+from aipo_lab.models.chat import MODEL_TEMPLATE, encode_prompt, encode_response, response_end_token
+from aipo_lab.models.template import ChatSettings
 
 
 @dataclass(frozen=True)
@@ -43,25 +49,37 @@ class EncodedPair:
 
 
 def load_pairs(
-    path: Path, tokenizer: Any, max_prompt_tokens: int, max_response_tokens: int
+    path: Path,
+    tokenizer: Any,
+    max_prompt_tokens: int,
+    max_response_tokens: int,
+    chat: ChatSettings = MODEL_TEMPLATE,
 ) -> tuple[list[EncodedPair], dict[str, int]]:
     """The encoded rows of a `pairs.jsonl` and the counts of those left out; raises `StageFailed` if none is left."""
     rows = read_jsonl(path)
-    pairs, excluded = encode_pairs(rows, tokenizer, max_prompt_tokens, max_response_tokens)
+    pairs, excluded = encode_pairs(rows, tokenizer, max_prompt_tokens, max_response_tokens, chat)
     if not pairs:
         raise StageFailed(f"none of {len(rows)} pairs is within the token limits: {dict(excluded)}")
     return pairs, dict(excluded)
 
 
 def encode_pairs(
-    rows: Sequence[Mapping[str, Any]], tokenizer: Any, max_prompt_tokens: int, max_response_tokens: int
+    rows: Sequence[Mapping[str, Any]],
+    tokenizer: Any,
+    max_prompt_tokens: int,
+    max_response_tokens: int,
+    chat: ChatSettings = MODEL_TEMPLATE,
 ) -> tuple[list[EncodedPair], Counter[str]]:
-    """Encode rows of `pairs.jsonl`; a pair past a limit is left out and counted, never cut short."""
+    """Encode rows of `pairs.jsonl`; a pair past a limit is left out and counted, never cut short.
+
+    `chat`: how prompts that come without token ids are rendered.
+    """
     pairs, excluded = [], Counter[str]()
+    encoder = _TextEncoder(tokenizer, chat)
     for row in rows:
         rates = (row["chosen_win_rate"], row["rejected_win_rate"]) if "chosen_win_rate" in row else None
-        chosen, rejected = _encode_responses(row, tokenizer)
-        pair = EncodedPair(row["id"], encode_prompt(tokenizer, row["prompt"]), chosen, rejected, rates)
+        chosen, rejected = (encoder.response(row, role) for role in ("chosen", "rejected"))
+        pair = EncodedPair(row["id"], encoder.prompt(row), chosen, rejected, rates)
         if len(pair.prompt) > max_prompt_tokens:
             excluded["prompt_too_long"] += 1
         elif max(len(pair.chosen), len(pair.rejected)) > max_response_tokens:
@@ -73,8 +91,24 @@ def encode_pairs(
     return pairs, excluded
 
 
-def _encode_responses(row: Mapping[str, Any], tokenizer: Any) -> list[list[int]]:
-    return [
-        encode_response(tokenizer, row[role][0]["content"], ended=row.get(f"{role}_finish_reason", "stop") == "stop")
-        for role in ("chosen", "rejected")
-    ]
+class _TextEncoder:
+    """The token ids of rows, from the rows or, failing that, from their texts."""
+
+    def __init__(self, tokenizer: Any, chat: ChatSettings) -> None:
+        self.tokenizer = tokenizer
+        self.chat = chat
+
+    def prompt(self, row: Mapping[str, Any]) -> list[int]:
+        if "prompt_token_ids" in row:
+            return list(row["prompt_token_ids"])
+        return encode_prompt(self.tokenizer, row["prompt"], self.chat)
+
+    def response(self, row: Mapping[str, Any], role: str) -> list[int]:
+        if f"{role}_token_ids" in row:
+            return list(row[f"{role}_token_ids"])
+        ended = row.get(f"{role}_finish_reason", "stop") == "stop"
+        return encode_response(self.tokenizer, row[role][0]["content"], ended, end_token_id=self.end_token_id)
+
+    @cached_property
+    def end_token_id(self) -> int:
+        return response_end_token(self.tokenizer, self.chat)

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 
+from aipo_lab.core.errors import UserError
 from aipo_lab.generation.engine import SamplingConfig
 from aipo_lab.generation.transformers_engine import TransformersEngine
 from aipo_lab.judging.calls import Judge, JudgeReply, JudgeRequest, Message, Unanswered
@@ -140,7 +141,7 @@ def test_system_messages_are_not_lost(
         "{% for m in messages %}{% if m.role == 'system' %}{{ raise_exception('no') }}{% endif %}"
         "{{ m.content }}{% endfor %}"
     )
-    for name, template in (("none", None), ("refusing", refusing)):
+    for name, template in (("plain", None), ("refusing", refusing)):
         copy = shutil.copytree(folder, tmp_path / name)
         (copy / "chat_template.jinja").unlink(missing_ok=True)
         config = json.loads((copy / "tokenizer_config.json").read_text())
@@ -148,12 +149,12 @@ def test_system_messages_are_not_lost(
         (copy / "tokenizer_config.json").write_text(
             json.dumps(config | ({"chat_template": template} if template else {}))
         )
-        (reply,) = replies(
-            open_judge(JudgeSettings(engine="local", model=str(copy)), tmp_path / "calls").ask([rubric], silent)
-        )
-        assert reply.prompt_tokens == len(
-            policy.tokenizer("Count well.\n\nHow many?", add_special_tokens=bool(not template))["input_ids"]
-        )
+        settings = JudgeSettings(engine="local", model=str(copy), chat_template=None if template else "plain")
+        (reply,) = replies(open_judge(settings, tmp_path / "calls").ask([rubric], silent))
+        text = "Count well.\n\nHow many?" if template else "System: Count well.\n\nUser: How many?\n\nAssistant:"
+        assert reply.prompt_tokens == len(policy.tokenizer(text)["input_ids"])  # with a begin token
+    with pytest.raises(UserError, match=r"no chat template.*set benchmarks.judge.chat_template"):
+        open_judge(JudgeSettings(engine="local", model=str(tmp_path / "plain")), tmp_path / "calls")
 
 
 def test_a_model_that_overflows_is_unanswered(folder: Path, tmp_path: Path, policy: Policy) -> None:

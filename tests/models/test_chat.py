@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from aipo_lab.core.errors import UserError
 from aipo_lab.models.chat import encode_prompt, encode_response, user_message
 from aipo_lab.worlds.world import get_world
 
@@ -20,10 +21,11 @@ def test_a_prompt_is_the_template_up_to_where_the_assistant_speaks(tokenizer: An
     assert tokens.count(tokenizer.bos_token_id) == 1
 
 
-def test_a_tokenizer_without_a_template_gets_the_bare_text(tokenizer: Any) -> None:
+def test_a_tokenizer_without_a_template_is_refused(tokenizer: Any) -> None:
     bare = copy.deepcopy(tokenizer)
     bare.chat_template = None
-    assert encode_prompt(bare, user_message(PROMPTS[0])) == tokenizer(PROMPTS[0])["input_ids"]
+    with pytest.raises(UserError, match=r"no chat template.*set chat_template to chatml, to plain, or"):
+        encode_prompt(bare, user_message(PROMPTS[0]))
 
 
 def test_a_response_has_an_end_token_only_if_the_policy_wrote_one(tokenizer: Any) -> None:

@@ -103,7 +103,8 @@ def test_every_prompt_gets_its_candidates(run_stage_on: RunStage, base_model_fol
     candidates = [one for row in rows for one in row["responses"]]
     assert len(candidates) == 30
     for one in candidates:
-        assert set(one) == {"text", "tokens", "finish_reason"}
+        assert set(one) == {"text", "tokens", "token_ids", "finish_reason"}
+        assert one["tokens"] == len(one["token_ids"])
         assert 1 <= one["tokens"] <= 24
         assert one["tokens"] == 24 or one["finish_reason"] == "stop"
     assert summary == {
