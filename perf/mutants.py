@@ -3,7 +3,7 @@
     make mutants                     # all packages
     make mutants ONLY="objectives"   # some of them
 
-mutmut makes the faults, in a copy under build/mutants/ that a later call continues with, on lines that the package's
+mutmut makes the faults, in a copy under build/mutants/, on lines that the package's
 fast tests reach; those tests alone are run, one at a time. The command ends with one line
 `score <package> = <percent caught> (<caught> of <all>)` a package; the names of what survived stand above it, and
 `cd build/mutants/<package> && mutmut show NAME` prints one.
@@ -18,7 +18,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -98,21 +98,26 @@ def main() -> int:
     """Run mutmut on the named packages; returns 1 if it could not run on one."""
     parser = argparse.ArgumentParser(description="mutation testing, a package at a time")
     parser.add_argument("packages", nargs="*", metavar="PACKAGE", help=f"of {', '.join(PACKAGES)}; default all")
-    parser.add_argument("--mutants", default="*", help="only mutants whose name matches, such as '*packing*'")
+    parser.add_argument(
+        "--mutants", action="append", default=[], metavar="PATTERN", help="only mutants of such names: '*packing*'"
+    )
+    parser.add_argument("--continue", dest="keep", action="store_true", help="keep what an interrupted run found out")
     arguments = parser.parse_args()
     unknown = sorted(set(arguments.packages) - set(PACKAGES))
     if unknown:
         parser.error(f"unknown package {unknown[0]!r}; known: {', '.join(PACKAGES)}")
-    lines = [run(name, arguments.mutants) for name in arguments.packages or PACKAGES]
+    lines = [run(name, arguments.mutants, arguments.keep) for name in arguments.packages or PACKAGES]
     print("\n".join(lines))
     return int(any("failed" in line for line in lines))
 
 
-def run(name: str, pattern: str) -> str:
+def run(name: str, patterns: Sequence[str], keep: bool) -> str:
     """Mutate one package; prints its survivors and returns its line of the summary."""
     folder = WORK / name
+    if not keep:  # mutmut would also keep which tests reach what, though code and tests have changed since
+        shutil.rmtree(folder, ignore_errors=True)
     prepare(folder, PACKAGES[name])
-    command = [sys.executable, "-m", "mutmut", "run", "--max-children", "1", *([pattern] if pattern != "*" else [])]
+    command = [sys.executable, "-m", "mutmut", "run", "--max-children", "1", *patterns]
     environment = {**os.environ, "PYTHONPATH": str(folder / "mutants"), "OMP_NUM_THREADS": "1"}
     with (folder / "mutmut.log").open("w", encoding="utf-8") as log:
         done = subprocess.run(command, cwd=folder, env=environment, stdout=log, stderr=subprocess.STDOUT, check=False)
@@ -126,7 +131,7 @@ def run(name: str, pattern: str) -> str:
 
 
 def prepare(folder: Path, package: Package) -> None:
-    """Bring the working copy up to date; what mutmut has found out there stays."""
+    """Bring the working copy of sources, tests and mutmut's settings up to date."""
     folder.mkdir(parents=True, exist_ok=True)
     for entry in COPIED:
         source, target = ROOT / entry, folder / entry

@@ -58,7 +58,7 @@ def read_object(path: Path) -> tuple[dict[str, Any] | None, str | None]:
 
 
 def lfs_size(path: Path) -> str | None:
-    """The size in bytes of what a Git LFS pointer stands for, "?" if it does not say; None for any other file."""
+    """The size in bytes of what a Git LFS pointer stands for, "" if it does not say; None for any other file."""
     try:
         if path.stat().st_size > LFS_POINTER_LIMIT_BYTES:
             return None
@@ -68,7 +68,7 @@ def lfs_size(path: Path) -> str | None:
     if not content.startswith(LFS_POINTER):
         return None
     sizes = [line[5:] for line in content.decode(errors="replace").splitlines() if line.startswith("size ")]
-    return sizes[0] if sizes else "?"
+    return sizes[0] if sizes else ""
 
 
 def _read_files(folder: Path) -> list[Path]:
@@ -91,7 +91,7 @@ def _unreadable(folder: Path, names: list[str]) -> list[str]:
         size = lfs_size(path)
         if size is not None:
             problems.append(
-                f"{path.name} is a Git LFS pointer, not the file of {size} bytes it stands for; "
+                f"{path.name} is a Git LFS pointer, not the file{f' of {size} bytes' if size else ''} it stands for; "
                 "fetch it with `git lfs pull` in that folder"
             )
         elif path.is_symlink() and not path.exists():

@@ -87,7 +87,7 @@ def _read_index(folder: Path, index: str) -> Weights:
         weights.problems.append(
             f"{len(missing)} of the {len(shards)} files that {index} names are missing: {_some(missing)}; fetch them"
         )
-    elif not weights.problems and not any(lfs_size(folder / name) for name in shards):
+    elif not weights.problems and not any(lfs_size(folder / name) is not None for name in shards):
         weights.problems.extend(_index_problems(folder, index, places, weights.shapes))
     return weights
 
