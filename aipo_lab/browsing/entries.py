@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -35,17 +36,19 @@ class Entry:
     judgments: Path | None
 
 
-def sweep_entries(folder: Path) -> list[Entry]:
+def sweep_entries(folder: Path, store_root: Path | None = None) -> list[Entry]:
     """The finished answers of a sweep's output folder, by benchmark: the base model's, then trial by trial.
 
-    Raises `UserError` if the folder holds no sweep, or nothing is answered yet.
+    `store_root`: where the store is, if not where the folder says. Raises `UserError` if the folder holds no sweep, or
+    nothing is answered yet.
     """
-    study = Study.reopen(SweepFolder(folder))
+    study = Study.reopen(SweepFolder(folder), store_root)
     found = [*_base_entries(study), *_trial_entries(study)]
     if not found:
         raise UserError(
             f"{folder} has no finished answers in the store {study.store.root}; "
-            f"look again when the sweep has answered a benchmark (aipo-lab status {folder})"
+            f"look again when the sweep has answered a benchmark ({shlex.join(['aipo-lab', 'status', str(folder)])}), "
+            "or give the store with --store if it lies elsewhere"
         )
     benchmarks = list(dict.fromkeys(entry.benchmark for entry in found))
     return sorted(found, key=lambda entry: benchmarks.index(entry.benchmark))

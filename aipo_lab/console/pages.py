@@ -11,7 +11,7 @@ from aipo_lab.core.errors import UserError
 from aipo_lab.sweeps.folder import SweepFolder
 
 
-def browse(path: Path, port: int, open_browser: bool) -> None:
+def browse(path: Path, store_root: Path | None, port: int, open_browser: bool) -> None:
     """Serve the answers of a sweep's or an evaluation's output folder until Ctrl-C."""
     from tempfile import TemporaryDirectory
 
@@ -23,7 +23,7 @@ def browse(path: Path, port: int, open_browser: bool) -> None:
         below = sorted(str(found.parent) for name in (MANIFEST, "sweep.yaml") for found in path.rglob(name))
         hint = f"; below it there are {', '.join(below[:5])}" if below else "" if path.is_dir() else " (no such folder)"
         raise UserError(f"{path} is not the output folder of a sweep or an evaluation{hint}")
-    entries = evaluation_entries(path) if (path / MANIFEST).is_file() else sweep_entries(path)
+    entries = evaluation_entries(path) if (path / MANIFEST).is_file() else sweep_entries(path, store_root)
     with TemporaryDirectory() as folder:
         serve(with_baselines(entries, Path(folder)), path.resolve().name, port, open_browser)
 
