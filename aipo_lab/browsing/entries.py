@@ -12,9 +12,10 @@ from aipo_lab.benchmarks.answers import FILE as ANSWERS
 from aipo_lab.benchmarks.answers import Turn, write_turns
 from aipo_lab.benchmarks.catalogue import OFFICIAL_BENCHMARKS, load_official
 from aipo_lab.core.errors import MissingDependency, UserError
-from aipo_lab.core.jsonl import iterate_jsonl, read_json
+from aipo_lab.core.jsonl import iterate_jsonl
 from aipo_lab.core.store import Store
 from aipo_lab.evaluation.evaluation import MANIFEST as EVALUATION_MANIFEST
+from aipo_lab.evaluation.results import read_manifest
 from aipo_lab.stages.definition import StageNode
 from aipo_lab.sweeps.collect import find_artifact
 from aipo_lab.sweeps.folder import SweepFolder
@@ -59,11 +60,11 @@ def evaluation_entries(folder: Path) -> list[Entry]:
 
     Raises `UserError` if no benchmark is finished yet.
     """
-    evaluation = read_json(folder / EVALUATION_MANIFEST)
+    evaluation = read_manifest(folder / EVALUATION_MANIFEST)
     if not evaluation["benchmarks"]:
         raise UserError(f"{folder} has no finished benchmark; run the same aipo-lab evaluate again to go on")
     return [
-        Entry(benchmark, made["model"], Path(made["answers"]) / ANSWERS, Path(made["scores"]) / JUDGMENTS)
+        Entry(benchmark, made["model"], folder / made["answers"] / ANSWERS, folder / made["scores"] / JUDGMENTS)
         for benchmark, made in evaluation["benchmarks"].items()
     ]
 

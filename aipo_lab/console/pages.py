@@ -30,12 +30,15 @@ def browse(path: Path, store_root: Path | None, port: int, open_browser: bool) -
 
 def serve_ui(path: Path, port: int) -> NoReturn:
     """Replace this process by the MLflow UI on the sweep's database, bound to 127.0.0.1."""
+    from aipo_lab.tracking.sqlite_place import follow_moved_artifacts, sqlite_uri
     from aipo_lab.tracking.tracker import resolve_tracking_uri
 
     uri = resolve_tracking_uri(path)
     database = SweepFolder(path).tracking_database
-    if uri.startswith("sqlite") and str(database.resolve()) in uri and not database.is_file():
-        raise UserError(f"{path} holds no MLflow database (mlflow.db); run a sweep with this output folder first")
+    if uri == sqlite_uri(database):
+        if not database.is_file():
+            raise UserError(f"{path} holds no MLflow database (mlflow.db); run a sweep with this output folder first")
+        follow_moved_artifacts(path)
     print(f"MLflow UI on {uri}: http://127.0.0.1:{port} in up to a minute; Ctrl-C stops it", flush=True)
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     arguments = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", uri]

@@ -10,6 +10,7 @@ from aipo_lab.console.running import say
 from aipo_lab.core.errors import UserError
 from aipo_lab.sweeps.folder import SweepFolder
 from aipo_lab.sweeps.study import Study
+from aipo_lab.tracking.sqlite_place import follow_moved_artifacts
 
 
 def rebuild_report(path: Path, store_root: Path | None) -> None:
@@ -23,6 +24,7 @@ def rebuild_report(path: Path, store_root: Path | None) -> None:
     kept = study.keeps_report()
     rows = study.write_results()
     study.draw_report(rows)
+    follow_moved_artifacts(path)
     if missing := study.missing_text():
         say(console, missing)
     if study.unwritten:

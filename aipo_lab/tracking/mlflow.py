@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aipo_lab.figures.palette import objective_name, setting_label
+from aipo_lab.tracking.sqlite_place import follow_moved_artifacts, sqlite_uri
 from aipo_lab.tracking.tracker import Tracker, TrialRecord, resolve_tracking_uri
 
 if TYPE_CHECKING:
@@ -48,6 +49,8 @@ class MLflowTracker(Tracker):
 
     def start_sweep(self, sweep_id: str, name: str, params: dict[str, str], tags: dict[str, str]) -> None:
         """Find the run of this sweep and reopen it, or create it."""
+        if self.uri == sqlite_uri(self._out / "mlflow.db"):
+            follow_moved_artifacts(self._out)
         self._client = _connect(self.uri)
         self._experiment_id = _experiment(self._client, _artifact_location(self.uri, self._out))
         runs = self._find(f"tags.`{SWEEP_TAG}` = '{sweep_id}'")
@@ -138,7 +141,7 @@ def _experiment(client: MlflowClient, artifact_location: str | None) -> str:
 
 def _artifact_location(uri: str, out: Path) -> str | None:
     """Artifacts lie in the sweep's folder, beside a database elsewhere, and where a server wants them."""
-    if uri == f"sqlite:///{out.resolve() / 'mlflow.db'}":
+    if uri == sqlite_uri(out / "mlflow.db"):
         return (out.resolve() / "mlartifacts").as_uri()
     if uri.startswith("sqlite:///"):
         return (Path(uri.removeprefix("sqlite:///")).resolve().parent / "mlartifacts").as_uri()

@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from aipo_lab.results.rows import ResultRow
+from aipo_lab.tracking.sqlite_place import sqlite_uri
 
 
 @dataclass(frozen=True)
@@ -141,4 +142,4 @@ class BackgroundTracker(Tracker):
 
 def resolve_tracking_uri(out: Path, uri: str | None = None) -> str:
     """Where to log: `uri`, else the environment's MLFLOW_TRACKING_URI, else SQLite in the sweep's folder."""
-    return uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{out.resolve() / 'mlflow.db'}"
+    return uri or os.environ.get("MLFLOW_TRACKING_URI") or sqlite_uri(out / "mlflow.db")
