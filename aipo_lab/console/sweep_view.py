@@ -140,9 +140,7 @@ def _conclude(console: Console, study: Study, rows: list[ResultRow], program: st
     folder = study.folder
     if missing := study.missing_text():
         say(console, missing)
-    for name, value in (
-        ("results", folder.results),
-        ("report", folder.report),
-        ("MLflow UI", command_text(program, "ui", folder.path)),
-    ):
-        say(console, f"{name + ':':10} {value}")
+    for name, path in (("results", folder.results), ("report", folder.report)):
+        if path.name not in study.unwritten:
+            say(console, f"{name + ':':10} {path}")
+    say(console, f"MLflow UI: {command_text(program, 'ui', folder.path)}")
