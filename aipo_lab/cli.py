@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 EXIT_FAILED_TRIALS = 1
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+"""Errors of a full disk or one that cannot be written to, wherever they come up."""
 RUNS = Path("runs")
 DEFAULT_STORE = RUNS / "store"
 
@@ -34,6 +37,11 @@ store_option = click.option(
     default=DEFAULT_STORE,
     show_default=True,
     help="Folder of the artifacts, shared by sweeps.",
+)
+saved_store_option = click.option(
+    "--store",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Folder of the artifacts.  [default: where the sweep says]",
 )
 out_option = click.option("--out", type=click.Path(path_type=Path), help="Output folder.  [default: runs/<name>]")
 profile_option = click.option("--profile", help="Profile to use instead of the sweep file's.")
@@ -64,6 +72,18 @@ class _Group(click.Group):
         except (UserError, MissingDependency) as error:
             click.echo(f"error: {error}", err=True)
             ctx.exit(EXIT_USER_ERROR)
+        except KeyboardInterrupt:
+            click.echo("stopped", err=True)
+            ctx.exit(EXIT_INTERRUPTED)
+        except OSError as error:
+            if error.errno not in NO_ROOM:
+                raise
+            click.echo(
+                f"error: {error}; nothing finished is lost. Make room there (or choose other folders with --out and "
+                "--store) and run the same command again",
+                err=True,
+            )
+            ctx.exit(EXIT_FAILED_TRIALS)
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
@@ -140,22 +160,22 @@ def plan(file: Path, profile: str | None, overrides: tuple[str, ...], store: Pat
 
 @main.command()
 @folder_argument
-def status(folder: Path | None) -> None:
+@saved_store_option
+def status(folder: Path | None, store: Path | None) -> None:
     """Show the progress and results of a sweep's output FOLDER (default: the newest in runs/)."""
     from aipo_lab.console.status_view import show_status
 
-    sys.exit(EXIT_FAILED_TRIALS if show_status(_folder(folder)) else 0)
+    sys.exit(EXIT_FAILED_TRIALS if show_status(_folder(folder), store) else 0)
 
 
 @main.command()
 @folder_argument
-def report(folder: Path | None) -> None:
+@saved_store_option
+def report(folder: Path | None, store: Path | None) -> None:
     """Rebuild results.csv, figures and the HTML report of a sweep's output FOLDER from the store."""
-    from aipo_lab.sweeps.folder import SweepFolder
-    from aipo_lab.sweeps.study import Study
+    from aipo_lab.console.report_view import rebuild_report
 
-    study = Study.reopen(SweepFolder(_folder(folder)))
-    click.echo(f"report: {study.draw_report(study.write_results())}")
+    rebuild_report(_folder(folder), store)
 
 
 @main.command()
@@ -199,13 +219,14 @@ def evaluate(
 
 @main.command()
 @folder_argument
+@saved_store_option
 @click.option("--port", type=click.IntRange(0, 65535), default=8765, show_default=True, help="Port on 127.0.0.1.")
 @click.option("--open/--no-open", "open_browser", default=True, help="Open it in the browser.  [default: open]")
-def browse(folder: Path | None, port: int, open_browser: bool) -> None:
+def browse(folder: Path | None, store: Path | None, port: int, open_browser: bool) -> None:
     """Look at answers side by side, of a sweep's or an evaluation's output FOLDER (default: the newest sweep's)."""
     from aipo_lab.console.pages import browse
 
-    browse(_folder(folder), port, open_browser)
+    browse(_folder(folder), store, port, open_browser)
 
 
 @main.command()
@@ -305,15 +326,14 @@ def score_mt_bench(judgments: Path, model: str | None, as_json: bool) -> None:
 
 def _run(sweep: Sweep, out: Path | None, store: Path, executor: str, tracker: str, max_cost_usd: float | None) -> None:
     from aipo_lab.console.sweep_view import run_sweep
-    from aipo_lab.sweeps.folder import choose_folder
 
-    _exit(run_sweep(sweep, choose_folder(sweep, out, RUNS), store, executor, program(), max_cost_usd, tracker))
+    _exit(run_sweep(sweep, out, RUNS, store, executor, program(), max_cost_usd, tracker))
 
 
 def _exit(outcome: RunOutcome) -> NoReturn:
     if outcome.interrupted:
         sys.exit(EXIT_INTERRUPTED)
-    sys.exit(EXIT_FAILED_TRIALS if outcome.failures else 0)
+    sys.exit(EXIT_FAILED_TRIALS if outcome.failures or outcome.unwritten else 0)
 
 
 def program() -> str:

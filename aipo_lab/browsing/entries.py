@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -11,9 +12,10 @@ from aipo_lab.benchmarks.answers import FILE as ANSWERS
 from aipo_lab.benchmarks.answers import Turn, write_turns
 from aipo_lab.benchmarks.catalogue import load_official, official_names
 from aipo_lab.core.errors import MissingDependency, UserError
-from aipo_lab.core.jsonl import iterate_jsonl, read_json
+from aipo_lab.core.jsonl import iterate_jsonl
 from aipo_lab.core.store import Store
 from aipo_lab.evaluation.evaluation import MANIFEST as EVALUATION_MANIFEST
+from aipo_lab.evaluation.results import read_manifest
 from aipo_lab.stages.definition import StageNode
 from aipo_lab.sweeps.collect import find_artifact
 from aipo_lab.sweeps.folder import SweepFolder
@@ -35,17 +37,19 @@ class Entry:
     judgments: Path | None
 
 
-def sweep_entries(folder: Path) -> list[Entry]:
+def sweep_entries(folder: Path, store_root: Path | None = None) -> list[Entry]:
     """The finished answers of a sweep's output folder, by benchmark: the base model's, then trial by trial.
 
-    Raises `UserError` if the folder holds no sweep, or nothing is answered yet.
+    `store_root`: where the store is, if not where the folder says. Raises `UserError` if the folder holds no sweep, or
+    nothing is answered yet.
     """
-    study = Study.reopen(SweepFolder(folder))
+    study = Study.reopen(SweepFolder(folder), store_root)
     found = [*_base_entries(study), *_trial_entries(study)]
     if not found:
         raise UserError(
             f"{folder} has no finished answers in the store {study.store.root}; "
-            f"look again when the sweep has answered a benchmark (aipo-lab status {folder})"
+            f"look again when the sweep has answered a benchmark ({shlex.join(['aipo-lab', 'status', str(folder)])}), "
+            "or give the store with --store if it lies elsewhere"
         )
     benchmarks = list(dict.fromkeys(entry.benchmark for entry in found))
     return sorted(found, key=lambda entry: benchmarks.index(entry.benchmark))
@@ -56,11 +60,11 @@ def evaluation_entries(folder: Path) -> list[Entry]:
 
     Raises `UserError` if no benchmark is finished yet.
     """
-    evaluation = read_json(folder / EVALUATION_MANIFEST)
+    evaluation = read_manifest(folder / EVALUATION_MANIFEST)
     if not evaluation["benchmarks"]:
         raise UserError(f"{folder} has no finished benchmark; run the same aipo-lab evaluate again to go on")
     return [
-        Entry(benchmark, made["model"], Path(made["answers"]) / ANSWERS, Path(made["scores"]) / JUDGMENTS)
+        Entry(benchmark, made["model"], folder / made["answers"] / ANSWERS, folder / made["scores"] / JUDGMENTS)
         for benchmark, made in evaluation["benchmarks"].items()
     ]
 

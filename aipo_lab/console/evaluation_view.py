@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import threading
 import time
 from pathlib import Path
@@ -13,7 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from typing_extensions import override
 
 from aipo_lab.console.display import PLAIN_INTERVAL_S, spent_text
-from aipo_lab.console.running import RunOutcome, raise_interrupt, say_spent, say_stopped
+from aipo_lab.console.running import RunOutcome, say, say_spent, say_stopped, stop_signals
 from aipo_lab.core.store import Store, make_writable_folder
 from aipo_lab.evaluation.evaluation import (
     Evaluation,
@@ -44,35 +43,46 @@ def run_evaluation(
     `program` is how to call this program, for the command that is printed.
     """
     console = Console(stderr=True)
-    store = Store(store_root)
+    with stop_signals():
+        try:
+            return _evaluate(console, config, out, runs, Store(store_root), max_cost_usd, as_json)
+        except KeyboardInterrupt:
+            say_stopped(console, program)
+            return RunOutcome(interrupted=True)
+
+
+def _evaluate(
+    console: Console,
+    config: EvaluationConfig,
+    out: Path | None,
+    runs: Path,
+    store: Store,
+    max_cost_usd: float | None,
+    as_json: bool,
+) -> RunOutcome:
     store.prepare()
     ledger = ledger_path(store.root)
     evaluation = plan_evaluation(config, JudgingPlace(store.judge_calls, ledger))
     folder = choose_output_folder(config, evaluation, out, runs / "evaluations")
     judge = config.benchmarks.judge
     limit_usd = max_cost_usd if max_cost_usd is not None or judge is None else judge.max_cost_usd
-    try:
-        with command_ledger(ledger, limit_usd) as budget:
-            check_judges(evaluation.nodes(), store)
-            make_writable_folder(folder, "output folder", "--out")
-            outcome = _run(config, evaluation, store, console, budget)
-    except KeyboardInterrupt:
-        say_stopped(console, program)
-        return RunOutcome(interrupted=True)
+    with command_ledger(ledger, limit_usd) as budget:
+        check_judges(evaluation.nodes(), store)
+        make_writable_folder(folder, "output folder", "--out")
+        outcome = _run(config, evaluation, store, console, budget)
     found = find_finished(evaluation, store)
     write_evaluation(evaluation, found, folder)
     if found:
         show([merge(model_name(evaluation, found), found)] if as_json else [one.show() for one in found], as_json)
     for reason in outcome.failures.values():
         console.print(f"[red]failed[/red] {escape(reason)}", highlight=False, soft_wrap=True)
-    console.print(f"files: {folder}", highlight=False, soft_wrap=True)
+    say(console, f"files: {folder}")
     return RunOutcome(outcome.failures)
 
 
 def _run(
     config: EvaluationConfig, evaluation: Evaluation, store: Store, console: Console, budget: SharedBudget
 ) -> GraphOutcome:
-    previous = signal.signal(signal.SIGTERM, raise_interrupt)
     executor = make_executor("inline", store, worker_count(config.compute))
     try:
         with _Display(console, evaluation, store, budget) as display:
@@ -80,7 +90,6 @@ def _run(
     finally:
         say_spent(console, budget)
         executor.shutdown()
-        signal.signal(signal.SIGTERM, previous)
 
 
 class _Display(GraphListener):

@@ -9,7 +9,7 @@ from typing import NoReturn
 from aipo_lab.core.errors import UserError
 
 
-def browse(path: Path, port: int, open_browser: bool) -> None:
+def browse(path: Path, store_root: Path | None, port: int, open_browser: bool) -> None:
     """Serve the answers of a sweep's or an evaluation's output folder until Ctrl-C."""
     from tempfile import TemporaryDirectory
 
@@ -21,7 +21,7 @@ def browse(path: Path, port: int, open_browser: bool) -> None:
         below = sorted(str(found.parent) for name in (MANIFEST, "sweep.yaml") for found in path.rglob(name))
         hint = f"; below it there are {', '.join(below[:5])}" if below else "" if path.is_dir() else " (no such folder)"
         raise UserError(f"{path} is not the output folder of a sweep or an evaluation{hint}")
-    entries = evaluation_entries(path) if (path / MANIFEST).is_file() else sweep_entries(path)
+    entries = evaluation_entries(path) if (path / MANIFEST).is_file() else sweep_entries(path, store_root)
     with TemporaryDirectory() as folder:
         serve(with_baselines(entries, Path(folder)), path.resolve().name, port, open_browser)
 
@@ -30,6 +30,7 @@ def serve_ui(path: Path, port: int) -> NoReturn:
     """Show where a sweep was logged: a server's page by its address, a database by the MLflow UI on 127.0.0.1."""
     from aipo_lab.tracking.addresses import OWN_DATABASE, is_server, own_uri, safe_uri
     from aipo_lab.tracking.place import load_place, uri_to_show
+    from aipo_lab.tracking.sqlite_place import follow_moved_artifacts
     from aipo_lab.tracking.ui import run_ui
 
     uri, place = uri_to_show(path), load_place(path)
@@ -42,5 +43,7 @@ def serve_ui(path: Path, port: int) -> NoReturn:
             f"{path} holds no MLflow database ({OWN_DATABASE}); run a sweep with this output folder first, or set "
             "MLFLOW_TRACKING_URI to where it was logged"
         )
+    if uri == own_uri(path):
+        follow_moved_artifacts(path)
     print(f"MLflow UI on {safe_uri(uri)}: http://127.0.0.1:{port} in up to a minute; Ctrl-C stops it", flush=True)
     sys.exit(run_ui(uri, port))

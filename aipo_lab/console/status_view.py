@@ -11,15 +11,19 @@ from rich.table import Table
 
 from aipo_lab.benchmarks.catalogue import BENCHMARK_METRICS
 from aipo_lab.console.result_table import shown_value, win_rate_heading
+from aipo_lab.console.running import say
 from aipo_lab.sweeps.folder import SweepFolder
 from aipo_lab.sweeps.study import Study
 
 
-def show_status(path: Path) -> dict[str, str]:
-    """Print how far a sweep is and its results; returns failure reasons by trial."""
+def show_status(path: Path, store_root: Path | None) -> dict[str, str]:
+    """Print how far a sweep is and its results, and change nothing; returns failure reasons by trial.
+
+    `store_root`: where the store is, if not where the folder says.
+    """
     console = Console()
-    study = Study.reopen(SweepFolder(path))
-    rows = study.write_results() if study.store.root.is_dir() else []
+    study = Study.reopen(SweepFolder(path), store_root)
+    rows = study.rows()
     table = Table(title=f"{study.sweep.name} ({study.sweep.profile})", title_justify="left")
     for name, justify in (("trial", "left"), ("state", "left"), ("iterations", "right")):
         table.add_column(name, justify=justify)  # type: ignore[arg-type]
@@ -37,6 +41,8 @@ def show_status(path: Path) -> dict[str, str]:
     console.print(table)
     plans = study.plan()
     console.print(f"{sum(p.stored for p in plans)} of {sum(p.distinct for p in plans)} stages stored")
+    if missing := study.missing_text():
+        say(console, missing)
     for trial_name, reason in study.failures.items():
         console.print(f"[red]failed[/red] {trial_name}: {escape(reason)}", highlight=False, soft_wrap=True)
     return study.failures

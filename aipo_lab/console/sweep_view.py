@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -11,26 +10,35 @@ from rich.markup import escape
 
 from aipo_lab.console.display import SweepDisplay
 from aipo_lab.console.result_table import result_table
-from aipo_lab.console.running import RunOutcome, raise_interrupt, say_spent, say_stopped
+from aipo_lab.console.running import (
+    RunOutcome,
+    command_text,
+    say,
+    say_spent,
+    say_stopped,
+    say_unwritten,
+    stop_signals,
+)
 from aipo_lab.console.time_left import TimeEstimate, format_duration
 from aipo_lab.core.store import Store
 from aipo_lab.execution.executor import EXECUTORS, Executor, make_executor
-from aipo_lab.judging.ledger import SharedBudget
+from aipo_lab.judging.ledger import SharedBudget, ledger_path
 from aipo_lab.pipeline.evaluation_graph import check_judges
 from aipo_lab.results.rows import ResultRow
-from aipo_lab.sweeps.folder import SweepFolder
+from aipo_lab.sweeps.folder_lock import try_lock
 from aipo_lab.sweeps.notes import model_notes
 from aipo_lab.sweeps.plan import StagePlan, sweep_workers
 from aipo_lab.sweeps.plan_judging import limit_warning, open_budget
 from aipo_lab.sweeps.stage_warnings import stage_warnings
 from aipo_lab.sweeps.study import Study
 from aipo_lab.sweeps.sweep import Sweep
-from aipo_lab.tracking.tracker import BackgroundTracker, SafeTracker, Tracker, make_tracker
+from aipo_lab.tracking.tracker import TRACKERS, BackgroundTracker, SafeTracker, make_tracker
 
 
 def run_sweep(
     sweep: Sweep,
-    folder: SweepFolder,
+    out: Path | None,
+    runs: Path,
     store_root: Path,
     executor: str,
     program: str,
@@ -39,39 +47,51 @@ def run_sweep(
 ) -> RunOutcome:
     """Run a sweep with live progress; prints the final table and where everything is.
 
-    `executor` and `tracker` are registered names. `program` is how to call this program, for the commands that are
-    printed. `max_cost_usd` limits what judges may
-    cost in this session, over the recipe's `benchmarks.judge.max_cost_usd`.
+    The results go to `out`, else below `runs`. `executor` and `tracker` are registered names. `program` is how to call
+    this program, for the commands that are printed. `max_cost_usd` limits what judges may cost in this session, over
+    the recipe's `benchmarks.judge.max_cost_usd`.
     """
-    from filelock import FileLock, Timeout
-
     console = Console()
-    store = Store(store_root)
     EXECUTORS.get(executor)
+    TRACKERS.get(tracker)
+    with stop_signals():
+        try:
+            study = Study.open(sweep, Store(store_root), out, runs, lambda text: say(console, text))
+        except KeyboardInterrupt:
+            say_stopped(console, program)
+            return RunOutcome(interrupted=True)
+        try:
+            outcome = _run_study(console, study, executor, tracker, program, max_cost_usd)
+        except KeyboardInterrupt:
+            study.tracker.finish([], "stopped")
+            say_stopped(console, program)
+            outcome = RunOutcome(study.failures, interrupted=True, unwritten=study.unwritten)
+        say_unwritten(console, outcome, study.folder.path, study.store.root, program)
+        return outcome
+
+
+def _run_study(
+    console: Console, study: Study, executor: str, tracker: str, program: str, max_cost_usd: float | None
+) -> RunOutcome:
+    folder, store = study.folder, study.store
     safe = SafeTracker(make_tracker(tracker, folder.path))
-    study = Study.open(sweep, store, folder, Tracker())
-    lock = FileLock(folder.lock)
-    try:
-        lock.acquire(timeout=0)
+    if (lock := try_lock(folder.lock)) is not None:
         study.tracker = BackgroundTracker(safe)
-    except Timeout:
+    else:
         console.print("another process runs this sweep too: stages are shared, and the other one tracks it")
-    plans, workers = study.plan(), sweep_workers(sweep)
+    plans, workers = study.plan(), sweep_workers(study.sweep)
     _announce(console, study, plans)
-    try:
-        with open_budget(study.graph, folder.judge_costs, max_cost_usd) as budget:
-            rows = _run_stages(console, study, plans, budget, lambda: make_executor(executor, store, workers))
-    except KeyboardInterrupt:
-        study.tracker.finish([], "stopped")
-        say_stopped(console, program)
-        return RunOutcome(study.failures, interrupted=True)
-    report = study.draw_report(rows)
-    made = [path for path in (folder.figures, report, folder.results) if path.exists()]  # no results, no figures
+    with open_budget(study.graph, ledger_path(store.root), max_cost_usd) as budget:
+        rows = _run_stages(console, study, plans, budget, lambda: make_executor(executor, store, workers))
+    study.draw_report(rows)
+    made = [path for path in (folder.figures, folder.report, folder.results) if path.exists()]  # no results, no figures
     study.tracker.finish(made, "failed" if study.failures else "complete")
+    if lock is not None:
+        lock.release()
     _conclude(console, study, rows, program)
     for warning in [*stage_warnings(study.graph.trials, store), *safe.warnings]:
         console.print(f"[yellow]warning:[/yellow] {escape(warning)}", highlight=False, soft_wrap=True)
-    return RunOutcome(study.failures)
+    return RunOutcome(study.failures, unwritten=study.unwritten)
 
 
 def _run_stages(
@@ -81,18 +101,16 @@ def _run_stages(
     budget: SharedBudget | None,
     executor: Callable[[], Executor],
 ) -> list[ResultRow]:
-    """Run what is missing with live progress; KeyboardInterrupt passes through, SIGTERM becomes one."""
+    """Run what is missing with live progress; KeyboardInterrupt passes through."""
     graph, store = study.graph, study.store
     check_judges(graph.nodes.values(), store)
     if budget is not None and (warning := limit_warning(graph, store, budget)):
         console.print(warning, highlight=False, soft_wrap=True)
     display = SweepDisplay(console, graph, plans, TimeEstimate(graph, store, sweep_workers(study.sweep)), budget)
-    previous = signal.signal(signal.SIGTERM, raise_interrupt)
     try:
         with display:
             return study.run(executor, display)
     finally:
-        signal.signal(signal.SIGTERM, previous)
         if budget is not None:
             say_spent(console, budget)
 
@@ -126,9 +144,9 @@ def _conclude(console: Console, study: Study, rows: list[ResultRow], program: st
     for trial, reason in study.failures.items():
         console.print(f"[red]failed[/red] {trial}: {escape(reason)}", highlight=False, soft_wrap=True)
     folder = study.folder
-    for name, value in (
-        ("results", folder.results),
-        ("report", folder.report),
-        ("MLflow UI", f"{program} ui {folder.path}"),
-    ):
-        console.print(f"{name + ':':10} {value}", highlight=False, soft_wrap=True)
+    if missing := study.missing_text():
+        say(console, missing)
+    for name, path in (("results", folder.results), ("report", folder.report)):
+        if path.name not in study.unwritten:
+            say(console, f"{name + ':':10} {path}")
+    say(console, f"MLflow UI: {command_text(program, 'ui', folder.path)}")

@@ -58,7 +58,8 @@ class EvaluationConfig(StrictModel):
 class Evaluation:
     """An evaluation ready to run: the nodes of answers and scores by benchmark, and what they are made from.
 
-    `model`: its name, or that of the folder of answers.
+    `model`: its name, or that of the folder of answers. The name is in no stage's key: it is put into the official
+    files as they are written into the output folder.
     """
 
     model: str
@@ -99,7 +100,7 @@ def _of_model(config: EvaluationConfig, graph: EvaluationGraph, runtime: Runtime
     path = Path(config.model)
     model = file_name(path.resolve().name if path.exists() else config.model)
     names = config.benchmarks.official()
-    answers = {name: graph.answers(name, base, model) for name in names}
+    answers = {name: graph.answers(name, base) for name in names}
     scores = {name: graph.scores(name, node, node) for name, node in answers.items()}
     return Evaluation(model, answers, scores, [base])
 

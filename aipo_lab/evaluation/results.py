@@ -6,11 +6,13 @@ says from which artifacts they are.
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from aipo_lab.benchmarks.catalogue import official_entry
 from aipo_lab.benchmarks.length_control import Estimate
@@ -27,16 +29,12 @@ SCORES = "scores.json"
 
 @dataclass(frozen=True)
 class Finished:
-    """One benchmark's answers and scores."""
+    """One benchmark's answers and scores; `model` is what the model is called in the official files."""
 
     benchmark: str
     answers: Artifact
     scores: Artifact
-
-    @property
-    def model(self) -> str:
-        """The model's name in the benchmark's official files."""
-        return str(self.answers.summary["model"])
+    model: str
 
     def show(self) -> ModelScores:
         """The scores under a title, with what one must know to read them."""
@@ -87,7 +85,9 @@ def find_finished(evaluation: Evaluation, store: Store) -> list[Finished]:
     for name, node in evaluation.scores.items():
         scores, answers = find_made(store, node), find_made(store, evaluation.answers[name])
         if scores is not None and answers is not None:
-            found.append(Finished(name, answers, scores))
+            given = evaluation.answers[name].stage == "given_answers"  # they are called as their file says
+            model = answers.summary["model"] if given else evaluation.model
+            found.append(Finished(name, answers, scores, model))
     return found
 
 
@@ -110,15 +110,15 @@ def write_evaluation(evaluation: Evaluation, found: Sequence[Finished], out: Pat
     `evaluation.json` says of every benchmark by which judge, over how many questions and from which artifacts it is.
     """
     manifest = out / MANIFEST
-    benchmarks = read_json(manifest)["benchmarks"] if manifest.is_file() else {}
+    benchmarks = read_manifest(manifest)["benchmarks"] if manifest.is_file() else {}
     for one in found:
         _write_benchmark(one, out / one.benchmark)
         benchmarks[one.benchmark] = {
             "model": one.model,
             "judge": one.scores.summary["judge"],
             "questions": one.scores.summary["answers"],
-            "answers": str(one.answers.path),
-            "scores": str(one.scores.path),
+            "answers": _from(out, one.answers.path),
+            "scores": _from(out, one.scores.path),
         }
     write_json(manifest, {"model": model_name(evaluation, found), "benchmarks": benchmarks})
 
@@ -128,10 +128,43 @@ def _write_benchmark(finished: Finished, folder: Path) -> None:
     temporary = folder.with_name(f".{folder.name}.new")
     _remove(temporary)
     for artifact in (finished.answers, finished.scores):
-        shutil.copytree(artifact.file("official"), temporary, dirs_exist_ok=True)
+        _copy_official(artifact.file("official"), temporary, finished.answers.summary["model"], finished.model)
     shutil.copy(finished.scores.file(SCORES), temporary)
     _remove(folder)
     os.replace(temporary, folder)
+
+
+def _copy_official(source: Path, target: Path, stored: str, wanted: str) -> None:
+    """Copy official files, with the model's stored name replaced in them and in their file names."""
+    old, new = (json.dumps(name, ensure_ascii=False).encode() for name in (stored, wanted))
+    for path in sorted(source.rglob("*")):
+        if path.is_file():
+            place = path.relative_to(source)
+            if place.stem == file_name(stored):
+                place = place.with_name(file_name(wanted) + place.suffix)
+            (target / place).parent.mkdir(parents=True, exist_ok=True)
+            # A quoted name can only be a value of its own: quotes inside a text have a backslash before them.
+            (target / place).write_bytes(path.read_bytes().replace(old, new) if old != new else path.read_bytes())
+
+
+def _from(folder: Path, path: Path) -> str:
+    """The path, relative to the folder if the two have a folder in common below the root, so that both may move."""
+    common = Path(os.path.commonpath([folder.resolve(), path.resolve()]))
+    return str(path) if common == Path(common.anchor) else os.path.relpath(path.resolve(), folder.resolve())
+
+
+def read_manifest(path: Path) -> dict[str, Any]:
+    """The content of an `evaluation.json`; raises `UserError` naming the file if it is damaged or something else."""
+    try:
+        values = read_json(path)
+        parts = [part for made in values["benchmarks"].values() for part in (made["answers"], made["scores"])]
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(
+            f"{path} is damaged, or not of an evaluation: {error}; delete it and run the same aipo-lab evaluate again "
+            "(what is in the store costs nothing)"
+        ) from None
+    assert all(isinstance(part, str) for part in parts), path
+    return dict(values)
 
 
 def _remove(path: Path) -> None:

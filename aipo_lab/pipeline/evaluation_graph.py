@@ -42,15 +42,11 @@ class EvaluationGraph:
     place: JudgingPlace | None = None
     chat: ChatSettings = MODEL_TEMPLATE
 
-    def answers(self, name: str, policy: StageNode, model: str | None = None) -> StageNode:
-        """The policy's answers, sampled with the same seed at every iteration so that iterations compare.
-
-        `model` names the policy in official files.
-        """
+    def answers(self, name: str, policy: StageNode) -> StageNode:
+        """The policy's answers, sampled with the same seed at every iteration so that iterations compare."""
         settings = self.benchmarks.official()[name]
         config = {
             **self._questions(name, settings),
-            "model": model,
             **settings.model_dump(include=set(SAMPLING_KEYS)),
             "seed": derive_seed(self.seed, "answer", name),
             "engine": self.engine.model_dump(),

@@ -11,6 +11,7 @@ from pathlib import Path
 from aipo_lab.core.jsonl import write_text_atomically
 
 HYPERPARAMETER_COLUMNS = ("beta", "alpha", "gamma", "lambda")
+STATES = ("complete", "failed", "pending")
 FIXED_COLUMNS = ("trial", "objective", *HYPERPARAMETER_COLUMNS, "iteration", "state")
 
 
@@ -103,22 +104,48 @@ def _csv_text(lines: list[list[str | int]]) -> str:
 
 
 def read_results(path: Path) -> list[ResultRow]:
-    """Read `results.csv` back; a column with a slash is a metric, any other a hyperparameter."""
-    with path.open(encoding="utf-8", newline="") as stream:
-        return [_row(record) for record in csv.DictReader(stream)]
+    """Read `results.csv` back; a column with a slash is a metric, any other a hyperparameter.
+
+    Raises `ValueError` with the line for a file that is torn or no such table.
+    """
+    text = path.read_text(encoding="utf-8")
+    reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
+    try:
+        missing = [name for name in FIXED_COLUMNS if name not in (reader.fieldnames or ())]
+        if missing:
+            raise ValueError(f"the columns {', '.join(missing)} are missing")
+        if not text.endswith("\n"):
+            raise ValueError("its last line has no end")
+        return [_row(record, f"line {reader.line_num}") for record in reader]
+    except csv.Error as error:
+        raise ValueError(f"line {reader.line_num}: {error}") from None
 
 
-def _row(record: dict[str, str]) -> ResultRow:
+def _row(record: dict[str, str], place: str) -> ResultRow:
+    if None in record or None in record.values():
+        raise ValueError(f"{place} has another number of cells than the first line")
     others = {name: text for name, text in record.items() if text and name not in ("trial", "objective")}
-    iteration, state = int(others.pop("iteration")), others.pop("state")
+    iteration, state = others.pop("iteration", ""), others.pop("state", "")
+    if not iteration.isdigit() or state not in STATES:
+        raise ValueError(f"{place}: iteration {iteration!r} or state {state!r} is none")
     return ResultRow(
         trial=record["trial"],
         objective=record["objective"],
         hyperparameters={name: text for name, text in others.items() if "/" not in name},
-        iteration=iteration,
+        iteration=int(iteration),
         state=state,
-        metrics={name: float(text) for name, text in others.items() if "/" in name},
+        metrics={name: _number(text, f"{place}: {name}") for name, text in others.items() if "/" in name},
     )
+
+
+def _number(text: str, place: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise ValueError(f"{place} is {text!r}, not a number")
+    return value
 
 
 def _format(value: float) -> str:

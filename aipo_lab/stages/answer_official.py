@@ -36,7 +36,6 @@ class OfficialQuestions(StrictModel):
 class AnswerOfficialConfig(OfficialQuestions):
     """All that determines the answers besides the policy."""
 
-    model: str | None = Field(description="the model's name in official files; none: after the policy's key")
     temperature: float | None = Field(description="of answers; none: each question's own")
     top_p: float = Field(description="share of probability mass sampled from")
     top_k: int = Field(description="number of likeliest tokens sampled from (0 = all)")
@@ -48,9 +47,12 @@ class AnswerOfficialConfig(OfficialQuestions):
 
 @stage("answer_official", version=2, config=AnswerOfficialConfig)
 def answer_official(context: StageContext[AnswerOfficialConfig]) -> Mapping[str, Any]:
-    """Write the answers; the summary counts turns that were cut off or whose prompt left the model no room."""
+    """Write the answers; the summary counts turns that were cut off or whose prompt left the model no room.
+
+    The official file names the model after the policy's key, as what a person calls it changes no answer.
+    """
     benchmark = load_official(context.config.benchmark, context.config.limit)
-    model = context.config.model or f"policy-{context.inputs['policy'].key[:12]}"
+    model = f"policy-{context.inputs['policy'].key[:12]}"
     conversations = _Conversations(context, benchmark.questions)
     turns = conversations.hold()
     write_turns(context.folder, benchmark.questions, turns)

@@ -30,13 +30,25 @@ WRITE_SHARE = 20
 class Recorder:
     """Told which trials are over; reads their results, tells the tracker, and writes `results.csv`.
 
-    An error of the thread (a full disk) is raised by the next call of `trial_ended` or by `close`.
+    `keep` completes rows with what earlier sessions wrote; `guard` calls a writing and may take note of its failure.
+    Any other error of the thread is raised by the next call of `trial_ended` or by `close`.
     """
 
-    def __init__(self, sweep: Sweep, graph: SweepGraph, store: Store, path: Path, tracker: Tracker) -> None:
+    def __init__(
+        self,
+        sweep: Sweep,
+        graph: SweepGraph,
+        store: Store,
+        path: Path,
+        tracker: Tracker,
+        keep: Callable[[list[ResultRow]], list[ResultRow]] = list,
+        guard: Callable[[Callable[[], None]], None] = lambda write: write(),
+    ) -> None:
         self._graph = graph
         self._store = store
         self._tracker = tracker
+        self._keep = keep
+        self._guard = guard
         self._scores = Scores(store)
         self._writer = ResultsWriter(path)
         self._trials = {trial.name: trial for trial in sweep.trials}
@@ -86,7 +98,7 @@ class Recorder:
     def _write(self) -> float:
         """Write the file; returns the time of the next writing."""
         started_s = time.monotonic()
-        self._writer.write()
+        self._guard(self._writer.write)
         ended_s = time.monotonic()
         return ended_s + max(WRITE_INTERVAL_S, WRITE_SHARE * (ended_s - started_s))
 
@@ -111,7 +123,7 @@ class Recorder:
 
     def _update(self, trial: Trial) -> list[ResultRow]:
         failed = self._states.get(trial.name) == "failed"
-        rows = trial_rows(trial, self._graph.trials[trial.name], self._scores, failed)
+        rows = self._keep(trial_rows(trial, self._graph.trials[trial.name], self._scores, failed))
         self._writer.update(trial.name, rows)
         return rows
 

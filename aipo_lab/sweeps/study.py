@@ -13,15 +13,19 @@ from aipo_lab.benchmarks.catalogue import BENCHMARK_METRICS
 from aipo_lab.core.store import Store
 from aipo_lab.execution.executor import Executor, StageProgress
 from aipo_lab.execution.scheduler import GraphListener, GraphOutcome, Scheduler
+from aipo_lab.judging.ledger import ledger_path
 from aipo_lab.pipeline.evaluation_graph import JudgingPlace
 from aipo_lab.results.rows import ResultRow, write_results
 from aipo_lab.results.selection import Selection, parse_rule, select_per_objective
 from aipo_lab.stages.definition import StageNode
 from aipo_lab.stages.stored import find_stored
+from aipo_lab.sweeps.claiming import claim_folder, sweep_id
 from aipo_lab.sweeps.collect import pipeline_counts, sweep_rows, trial_samples
-from aipo_lab.sweeps.folder import SweepFolder, SweepSummary, sweep_id
+from aipo_lab.sweeps.folder import SweepFolder
+from aipo_lab.sweeps.keeping import EarlierRows, keep_earlier, read_earlier
 from aipo_lab.sweeps.plan import StagePlan, SweepGraph, build_graph, plan_stages
 from aipo_lab.sweeps.recording import Recorder
+from aipo_lab.sweeps.saved import SweepSummary
 from aipo_lab.sweeps.sweep import Sweep, Trial
 from aipo_lab.tracking.tracker import Tracker
 
@@ -44,30 +48,52 @@ class Study:
     tracker: Tracker
     summary: SweepSummary
     failures: dict[str, str] = field(default_factory=dict)
+    earlier: EarlierRows = field(default_factory=dict)
+    unwritten: dict[str, str] = field(default_factory=dict)
 
     @classmethod
-    def open(cls, sweep: Sweep, store: Store, folder: SweepFolder, tracker: Tracker) -> Study:
-        """Check folder, store, base models and benchmarks, and save the resolved sweep, before any work starts."""
-        graph = build_graph(sweep, place=JudgingPlace(store.judge_calls, folder.judge_costs))
-        folder.prepare()
+    def open(
+        cls,
+        sweep: Sweep,
+        store: Store,
+        out: Path | None,
+        runs: Path,
+        say: Callable[[str], None] = lambda _: None,
+    ) -> Study:
+        """Check base models, benchmarks, folder and store, and save the resolved sweep, before any work starts.
+
+        See `claim_folder` for `out`, `runs` and `say`.
+        """
+        graph = build_graph(sweep, place=JudgingPlace(store.judge_calls, ledger_path(store.root)))
+        identity = sweep_id(sweep.name, graph)
+
+        def enter(folder: SweepFolder) -> None:
+            folder.save_sweep(sweep, identity, graph, store.root)
+            if folder.load_summary() is None:
+                reused = {plan.stage: plan.stored for plan in plan_stages(graph, store)}
+                folder.save_summary(SweepSummary(sweep_id=identity, reused=reused))
+
+        folder = claim_folder(sweep.name, identity, out, runs, store.root, enter, say)
         store.prepare()
-        folder.save_sweep(sweep, graph.base_models, graph.resources, store.root, graph.plugins)
         summary = folder.load_summary()
-        if summary is None or summary.sweep_id != sweep_id(sweep):
-            reused = {plan.stage: plan.stored for plan in plan_stages(graph, store)}
-            summary = SweepSummary(sweep_id(sweep), reused)
+        assert summary is not None
+        earlier = read_earlier(folder.results, sweep)
         summary.finished = False
         folder.save_summary(summary)
-        return cls(sweep, store, folder, graph, tracker, summary)
+        return cls(sweep, store, folder, graph, Tracker(), summary, earlier=earlier)
 
     @classmethod
-    def reopen(cls, folder: SweepFolder) -> Study:
-        """The study of a folder, to look at its results; nothing can run in it."""
-        sweep, models, resources, store_root = folder.load_sweep()
+    def reopen(cls, folder: SweepFolder, store_root: Path | None = None) -> Study:
+        """The study of a folder, to look at its results; nothing can run in it.
+
+        `store_root`: where its store is, if not where `sweep.yaml` says.
+        """
+        sweep, models, resources, saved_root = folder.load_sweep()
         graph = build_graph(sweep, models, resources)
-        summary = folder.load_summary() or SweepSummary(sweep_id(sweep), {})
-        store = Store(store_root)
-        return cls(sweep, store, folder, graph, Tracker(), summary, dict(summary.failures))
+        summary = folder.load_summary() or SweepSummary(sweep_id=sweep_id(sweep.name, graph), reused={})
+        earlier = read_earlier(folder.results, sweep)
+        store = Store(store_root or saved_root)
+        return cls(sweep, store, folder, graph, Tracker(), summary, dict(summary.failures), earlier)
 
     def run(self, executor: Callable[[], Executor], listener: StudyListener) -> list[ResultRow]:
         """Run what is missing; returns the rows. KeyboardInterrupt leaves results so far in the folder."""
@@ -75,7 +101,15 @@ class Study:
         self.tracker.start_sweep(self.summary.sweep_id, self.sweep.name, self._params(), {})
         stored = find_stored(self.graph.nodes.values(), self.store)
         missing = [node for reference, node in self.graph.nodes.items() if reference not in stored]
-        recorder = Recorder(self.sweep, self.graph, self.store, self.folder.results, self.tracker)
+        recorder = Recorder(
+            self.sweep,
+            self.graph,
+            self.store,
+            self.folder.results,
+            self.tracker,
+            keep=lambda rows: keep_earlier(rows, self.earlier),
+            guard=lambda write: self._write(self.folder.results, write),
+        )
         try:
             progress = _TrialProgress(self, listener, recorder, stored)
             if missing:
@@ -90,16 +124,54 @@ class Study:
                 self.summary.duration_s += time.monotonic() - started
             self.summary.failures = self.failures
             rows = recorder.close()
-            self.folder.save_summary(self.summary)
+            self._save_summary()
         self.summary.finished = True
-        self.folder.save_summary(self.summary)
+        self._save_summary()
         return rows
 
+    def rows(self) -> list[ResultRow]:
+        """The results: what the store has, and what an earlier session wrote of what it no longer has."""
+        return keep_earlier(self._stored_rows(), self.earlier)
+
     def write_results(self) -> list[ResultRow]:
-        """Write `results.csv` from the store; returns its rows."""
-        rows = sweep_rows(self.sweep, self.graph, self.store, self.failures)
-        write_results(self.folder.results, rows)
+        """Write `results.csv`; returns its rows."""
+        rows = self.rows()
+        self._write(self.folder.results, lambda: write_results(self.folder.results, rows))
         return rows
+
+    def _stored_rows(self) -> list[ResultRow]:
+        return sweep_rows(self.sweep, self.graph, self.store, self.failures)
+
+    def _save_summary(self) -> None:
+        self._write(self.folder.summary, lambda: self.folder.save_summary(self.summary))
+
+    def _write(self, path: Path, write: Callable[[], object]) -> None:
+        """Write a file of the folder; what cannot be written now is in `unwritten` and stops no work.
+
+        A full disk under the folder loses nothing: all of it can be made again from the store.
+        """
+        try:
+            write()
+        except OSError as error:
+            self.unwritten[path.name] = str(error)
+        else:
+            self.unwritten.pop(path.name, None)
+
+    def missing_text(self) -> str:
+        """What the store lacks of results that once were complete, in a sentence; empty if nothing."""
+        stored = self._stored_rows()
+        kept = sum(row.state != "complete" and (row.trial, row.iteration) in self.earlier for row in stored)
+        if kept:
+            return (
+                f"the store {self.store.root} lacks what {kept} of {len(stored)} rows were made from; they are kept as "
+                f"{self.folder.results} has them. If the store lies elsewhere, give it with --store"
+            )
+        if self.summary.finished and any(row.state == "pending" for row in stored):
+            return (
+                f"the store {self.store.root} lacks results of this finished sweep, and {self.folder.results} does not "
+                "have them either. If the store lies elsewhere, give it with --store; else run the sweep again"
+            )
+        return ""
 
     def plan(self) -> list[StagePlan]:
         """What is done and what is left, by stage."""
@@ -115,11 +187,25 @@ class Study:
         rule = parse_rule(self.sweep.select)
         return {name: select_per_objective(rows, rule, BENCHMARK_METRICS[name]) for name in self.benchmarks(rows)}
 
-    def draw_report(self, rows: list[ResultRow]) -> Path:
-        """Draw the figures and write the HTML report."""
+    def draw_report(self, rows: list[ResultRow]) -> None:
+        """Draw the figures and write the HTML report, as far as that can be done; see `unwritten`.
+
+        A report that shows what the store no longer has stays as it is.
+        """
+        self._write(self.folder.report, lambda: self._draw_report(rows))
+
+    def keeps_report(self) -> bool:
+        """Whether there is a report that can no longer be made from the store."""
+        if not self.folder.report.exists():
+            return False
+        return bool(self.missing_text()) or all(row.state != "complete" for row in self._stored_rows())
+
+    def _draw_report(self, rows: list[ResultRow]) -> None:
         from aipo_lab.figures.draw import draw_figures
         from aipo_lab.report.report import ReportData, build_report
 
+        if self.keeps_report():
+            return
         selections = self.selections(rows)
         figures = draw_figures(rows, parse_rule(self.sweep.select), self.folder.figures)
         shown = {one.best.trial for chosen in selections.values() for one in chosen.values()}
@@ -145,7 +231,7 @@ class Study:
             ],
             figures=figures,
         )
-        return build_report(data, self.folder.report)
+        build_report(data, self.folder.report)
 
     def _stage_counts(self) -> dict[str, dict[str, int]]:
         """By stage: computed in this sweep, shared between its trials, reused from earlier work."""

@@ -7,6 +7,8 @@ import re
 from pathlib import Path
 from urllib.parse import quote, unquote, urlsplit
 
+from aipo_lab.tracking.sqlite_place import sqlite_uri
+
 OWN_DATABASE = "mlflow.db"
 HIDDEN = "***"
 _SECRET_VARIABLES = ("MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN", "AWS_SECRET_ACCESS_KEY")
@@ -21,7 +23,7 @@ def resolve_tracking_uri(out: Path, uri: str | None = None) -> str:
 
 def own_uri(out: Path) -> str:
     """The database in the sweep's own output folder."""
-    return f"sqlite:///{out.resolve() / OWN_DATABASE}"
+    return sqlite_uri(out / OWN_DATABASE)
 
 
 def sqlite_file(uri: str) -> Path | None:

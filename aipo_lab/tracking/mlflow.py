@@ -16,6 +16,7 @@ from aipo_lab.figures.palette import objective_name, setting_label
 from aipo_lab.tracking.addresses import hide_secrets, own_uri, resolve_tracking_uri, sqlite_file
 from aipo_lab.tracking.mlflow_client import EXPERIMENT, connect, find_experiment
 from aipo_lab.tracking.place import save_place
+from aipo_lab.tracking.sqlite_place import follow_moved_artifacts
 from aipo_lab.tracking.tracker import TRACKERS, WAIT_S, WAIT_VARIABLE, Tracker, TrackerDefinition, TrialRecord
 
 if TYPE_CHECKING:
@@ -58,6 +59,8 @@ class MLflowTracker(Tracker):
 
     def start_sweep(self, sweep_id: str, name: str, params: dict[str, str], tags: dict[str, str]) -> None:
         """Find the run of this sweep and reopen it, or create it."""
+        if self.uri == own_uri(self._out):
+            follow_moved_artifacts(self._out)
         self._client = connect(self.uri)
         self._experiment_id = find_experiment(self._client, _artifact_location(self.uri, self._out))
         runs = self._find(f"tags.`{SWEEP_TAG}` = '{sweep_id}'")

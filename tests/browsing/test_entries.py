@@ -13,17 +13,15 @@ from aipo_lab.core.errors import UserError
 from aipo_lab.core.jsonl import write_jsonl
 from aipo_lab.core.store import Store
 from aipo_lab.stages.definition import StageNode
-from aipo_lab.sweeps.folder import SweepFolder
 from aipo_lab.sweeps.study import Study
 from aipo_lab.sweeps.sweep import load_sweep
-from aipo_lab.tracking.tracker import Tracker
 
 
 def open_study(folder: Path, store: Store, **axes: list[Any]) -> Study:
     """A sweep of two iterations over DPO settings, nothing run."""
     values = {"name": "small", "recipe": {"iterations": 2}, "space": [{"objective": "dpo", "beta": [0.1], **axes}]}
     (folder / "small.yaml").write_text(yaml.safe_dump(values))
-    return Study.open(load_sweep(folder / "small.yaml"), store, SweepFolder(folder / "out"), Tracker())
+    return Study.open(load_sweep(folder / "small.yaml"), store, folder / "out", folder)
 
 
 def publish(study: Study, node: StageNode, name: str) -> None:

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
+from aipo_lab.browsing.entries import evaluation_entries
 from aipo_lab.core.errors import UserError
-from aipo_lab.core.jsonl import read_json, write_json
+from aipo_lab.core.jsonl import read_json, read_jsonl, write_json, write_jsonl
 from aipo_lab.core.store import ArtifactRequest, Store
 from aipo_lab.evaluation.evaluation import Evaluation, evaluation_config
 from aipo_lab.evaluation.results import choose_output_folder, find_finished, merge, model_name, write_evaluation
@@ -139,3 +140,59 @@ def test_results_never_go_over_answers_that_are_read_or_other_things(tmp_path: P
     assert choose_output_folder(config, evaluation, None, tmp_path) == tmp_path / "m"
     for free in (tmp_path / "out", tmp_path / "earlier", file.parent):
         assert choose_output_folder(config, evaluation, free, default) == free
+
+
+def test_a_policys_files_are_named_as_the_model_is_called_and_texts_stay(store: Store, tmp_path: Path) -> None:
+    name = 'my "model" ü'
+
+    def answers(folder: Path) -> Mapping[str, Any]:
+        (folder / "official" / "model_answer").mkdir(parents=True)
+        rows = [{"model": "policy-0a", "text": 'I am "policy-0a", policy-0a'}]
+        write_jsonl(folder / "official" / "model_answer" / "policy-0a.jsonl", rows)
+        return {"model": "policy-0a"}
+
+    def scores(folder: Path) -> Mapping[str, Any]:
+        write_json(folder / "scores.json", {})
+        write_json(folder / "policy-0a.json", {})
+        (folder / "official" / "policy-0a-judge").mkdir(parents=True)
+        write_json(folder / "official" / "policy-0a-judge" / "all.json", [{"generator_2": "policy-0a"}])
+        return {"judge": "j", "answers": 1, "notes": [], "unjudged": {}}
+
+    answered = StageNode(ArtifactRequest("answer_official", 2, {}, {}))
+    judged = StageNode(ArtifactRequest("judge_official", 1, {}, {"answers": answered.reference}))
+    store.make(answered.request, answers)
+    store.make(judged.request, scores)
+    evaluation = Evaluation(name, {"mt_bench": answered}, {"mt_bench": judged})
+    assert write(evaluation, store, tmp_path / "out") == {
+        "evaluation.json",
+        "mt_bench/scores.json",
+        f"mt_bench/model_answer/{name}.jsonl",
+        "mt_bench/policy-0a-judge/all.json",
+    }
+    (row,) = read_jsonl(tmp_path / "out" / "mt_bench" / "model_answer" / f"{name}.jsonl")
+    assert row == {"model": name, "text": 'I am "policy-0a", policy-0a'}
+    assert read_json(tmp_path / "out" / "mt_bench" / "policy-0a-judge" / "all.json") == [{"generator_2": name}]
+    assert read_json(tmp_path / "out" / "evaluation.json")["model"] == name
+
+
+def test_artifacts_are_named_from_the_folder_so_that_both_can_move(
+    evaluate: Evaluate, store: Store, tmp_path: Path
+) -> None:
+    write(evaluate("j", {"mt_bench": "m"}), store, tmp_path / "out")
+    made = read_json(tmp_path / "out" / "evaluation.json")["benchmarks"]["mt_bench"]
+    assert made["answers"].startswith("../store/given_answers/") and made["scores"].startswith(
+        "../store/judge_official/"
+    )
+
+
+@pytest.mark.parametrize("content", ['{"model": "m", "benchm', "[]", "{}", '{"benchmarks": {"mt_bench": {}}}', "\x00"])
+def test_a_damaged_manifest_is_named_with_the_next_step(
+    evaluate: Evaluate, store: Store, tmp_path: Path, content: str
+) -> None:
+    evaluation = evaluate("j", {"mt_bench": "m"})
+    write(evaluation, store, tmp_path / "out")
+    (tmp_path / "out" / "evaluation.json").write_text(content)
+    with pytest.raises(UserError, match=r"out/evaluation.json is damaged, .* run the same aipo-lab evaluate again"):
+        write(evaluation, store, tmp_path / "out")
+    with pytest.raises(UserError, match="is damaged"):
+        evaluation_entries(tmp_path / "out")

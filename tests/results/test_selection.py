@@ -86,6 +86,19 @@ def test_the_sweeps_range_scales_both_axes_within_one_objective():
     assert select_best(rows, parse_rule("top_left"), MICRO, "aipo").best.trial == "short"
 
 
+def test_the_base_model_is_part_of_the_range_that_top_left_scales_by():
+    # With the base model both ranges are 0..100: a (.3, .3) = .424 is nearer than b (.4, .2) = .447. Without it they
+    # are 30..100 and 70..100: b (.143, .667) = .682 is nearer than a (0, 1) = 1.
+    rows = [
+        point("base", 0, 0, 0),
+        point("a", 1, 30, 70),
+        point("b", 1, 40, 80),
+        point("c", 1, 100, 100),
+    ]
+    assert select_best(rows, parse_rule("top_left"), MICRO).best.trial == "a"
+    assert select_best(rows[1:], parse_rule("top_left"), MICRO).best.trial == "b"
+
+
 def test_iteration_0_and_rows_that_are_not_complete_are_never_best():
     rows = [
         point("a", 0, 10, 99),

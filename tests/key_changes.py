@@ -1,0 +1,176 @@
+"""Which stages have a setting in their key, found by changing it; run as a program it prints rows for docs/keys.md."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+import tempfile
+import types
+import warnings
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Union, get_args, get_origin
+
+from pydantic import BaseModel as Model
+
+from aipo_lab.benchmarks.resources import BenchmarkResources, judge_name
+from aipo_lab.pipeline.base_model import BaseModel
+from aipo_lab.pipeline.graph import GraphBuilder
+from aipo_lab.pipeline.recipe import Recipe, build_recipe, profile_values
+from aipo_lab.stages.definition import STAGE_NAMES, StageNode
+from aipo_lab.sweeps.plan import runtime_of
+
+KEYS_TABLE = Path(__file__).parents[1] / "docs" / "keys.md"
+
+EVERYTHING: list[tuple[str, Any]] = [
+    ("benchmarks.alpaca_eval", {}),
+    ("benchmarks.arena_hard", {}),
+    ("benchmarks.mt_bench", {}),
+    ("train.lora", {}),
+]
+AIPO = [("objective.name", "aipo")]
+CONSTRAINTS = [
+    ("model.source", "folder"),
+    ("world.name", "constraints"),
+    ("benchmarks.constraints", {}),
+]
+CONTEXTS: Mapping[str, list[tuple[str, Any]]] = {
+    "objective.alpha": AIPO,
+    "objective.lambda_": AIPO,
+    "objective.label_smoothing": AIPO,
+    "objective.gamma": [("objective.name", "simpo")],
+    "benchmarks.constraints": CONSTRAINTS,
+    "benchmarks.judge.dtype": [("benchmarks.judge.engine", "local")],
+}
+"""Where a setting, or a section, only counts beside others, which are set for it."""
+
+OTHER_VALUES: Mapping[str, Any] = {
+    "objective.name": "aipo",
+    "objective.label_smoothing": 0.25,
+    "world.name": "constraints",
+    "benchmarks.judge.engine": "azure",
+    "benchmarks.judge.prices": {},
+    "compute.parallel": "zero3",
+    "compute.deepspeed": {"zero_optimization": {"reduce_bucket_size": 7}},
+}
+"""Where another number or text would not do; `baseline` and `iterations` of official benchmarks are below."""
+
+
+def leaves(model: type[Model], prefix: str = "") -> Iterator[str]:
+    """Dotted names of all fields that are no sections, by Python name."""
+    for name, field in model.model_fields.items():
+        section = _section(field.annotation)
+        if section is None:
+            yield prefix + name
+        else:
+            yield from leaves(section, f"{prefix}{name}.")
+
+
+def _section(annotation: Any) -> type[Model] | None:
+    if isinstance(annotation, type) and issubclass(annotation, Model):
+        return annotation
+    if get_origin(annotation) in (Union, types.UnionType):
+        return next((found for part in get_args(annotation) if (found := _section(part))), None)
+    return None
+
+
+def changed_stages(dotted: str, folder: Path) -> list[str]:
+    """The stages whose key holds the setting itself (others follow by their inputs), in pipeline order."""
+    context = next((more for start, more in CONTEXTS.items() if f"{dotted}.".startswith(f"{start}.")), [])
+    context = [(key, str(folder) if value == "folder" else value) for key, value in context]
+    if ("benchmarks.judge.engine", "local") in context:
+        context = [*context, ("benchmarks.judge.model", str(folder))]
+    values = profile_values("micro")
+    if ("world.name", "constraints") in context:
+        del values["benchmarks"]["micro"]
+    recipe = build_recipe(values, [*EVERYTHING, *context])
+    before, after = _configs(recipe), _configs(_changed(recipe, dotted.split("."), dotted))
+    stages = {before[place][0] for place in before.keys() & after.keys() if before[place] != after[place]}
+    return [stage for stage in STAGE_NAMES if stage in stages]
+
+
+def _changed(section: Any, path: list[str], dotted: str) -> Any:
+    """A copy with one value replaced, unchecked: only that keys change is asked, not whether the value makes sense."""
+    name, *below = path
+    value = getattr(section, name)
+    new = _changed(value, below, dotted) if below else _other(dotted, value)
+    return section.model_copy(update={name: new})
+
+
+def _other(dotted: str, value: Any) -> Any:
+    if dotted in OTHER_VALUES:
+        return OTHER_VALUES[dotted]
+    if dotted.endswith(".baseline"):
+        return "base_model"
+    if dotted.endswith(".iterations"):
+        return "last"
+    if isinstance(value, bool):
+        return not value
+    if isinstance(value, int | float):
+        return value + 1
+    if isinstance(value, list):
+        return [*value, "other"]
+    return f"{value or ''}other" if isinstance(value, str) else 1
+
+
+def _configs(recipe: Recipe) -> dict[tuple[int, str], tuple[str, str]]:
+    """By place in the trial: the stage and all of its key but which artifacts its inputs are."""
+    judge = recipe.benchmarks.judge
+    assert judge is not None
+    resources = BenchmarkResources(
+        dict.fromkeys(("alpaca_eval", "arena_hard", "mt_bench"), "files"), {judge_name(judge): judge.identity()}
+    )
+    source = recipe.model.source
+    base = BaseModel() if source == "micro" else BaseModel(Path(source), f"content of {Path(source).name}")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # values are deliberately of no legal kind
+        trial = GraphBuilder(recipe, base, runtime_of(recipe.compute), resources).build()
+    found = {}
+    for iteration in trial.iterations:
+        nodes = {"policy": iteration.policy, **iteration.steps}
+        nodes |= {f"answers {name}": node for name, node in iteration.answers.items()}
+        nodes |= {f"scores {name}": node for name, node in iteration.scores.items()}
+        found |= {(iteration.t, name): (node.stage, _identity(node)) for name, node in nodes.items()}
+    return found
+
+
+def _identity(node: StageNode) -> str:
+    return json.dumps([node.request.version, node.request.config, sorted(node.request.inputs)], sort_keys=True)
+
+
+def classified(heading: str, text: str | None = None) -> dict[str, tuple[list[str], str]]:
+    """The rows of docs/keys.md below a heading: by setting, the stages that have it in their key, and the remark."""
+    whole = KEYS_TABLE.read_text(encoding="utf-8") if text is None else text
+    section = whole.split(f"\n## {heading}\n", 1)[1].split("\n## ", 1)[0]
+    rows = re.findall(r"^\| `([^`]+)` \| ([^|]*) \| ([^|]*) \|$", section, re.MULTILINE)
+    return {
+        name: ([] if stages.strip() == "none" else stages.strip().split(", "), why.strip())
+        for name, stages, why in rows
+    }
+
+
+def unclassified(model: type[Model], heading: str) -> list[str]:
+    """Settings of a model class that docs/keys.md does not have below the heading."""
+    return sorted(set(leaves(model)) - classified(heading).keys())
+
+
+def make_judge_folder(folder: Path) -> Path:
+    """A folder that passes for a local judge's model."""
+    for name in ("config.json", "model.safetensors", "tokenizer.json"):
+        (folder / name).write_text("{}")
+    return folder
+
+
+def main() -> None:
+    """Print a row for every setting, with the remarks there are."""
+    old = classified("Recipe") if KEYS_TABLE.is_file() else {}
+    with tempfile.TemporaryDirectory() as name:
+        folder = make_judge_folder(Path(name))
+        for dotted in leaves(Recipe):
+            stages = ", ".join(changed_stages(dotted, folder)) or "none"
+            sys.stdout.write(f"| `{dotted}` | {stages} | {old.get(dotted, ([], ''))[1]} |\n")
+
+
+if __name__ == "__main__":
+    main()
