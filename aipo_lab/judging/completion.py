@@ -40,6 +40,8 @@ def read_reply(body: bytes, request: JudgeRequest) -> JudgeReply:
         raise Fault(f"the reply is not a chat completion: {_what_lacks(completion)}", may_have_cost=True)
     logprobs = _first_token(choice) if request.top_logprobs else ()
     finish_reason = repaired(str(choice.get("finish_reason") or "stop"))
+    if text is not None and not (text.strip() or logprobs) and finish_reason in (CUT_OFF, FILTERED):
+        text = None  # so models reply whose hidden reasoning took all the tokens
     if text is None:
         problem = _why_no_text(message, finish_reason)
     else:

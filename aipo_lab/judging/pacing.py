@@ -19,6 +19,8 @@ from aipo_lab.core.errors import UserError
 from aipo_lab.judging.claims import claims_on
 
 LONGEST_BACKOFF_S = 60.0
+CLOCK_STEP_S = 60.0
+"""The clocks of machines that share a file differ by less; a file from later than that is from before a reset."""
 _STATE_BYTES = 128
 """Of the file of a pace: padded, so that a shorter state leaves nothing of a longer one."""
 
@@ -77,13 +79,13 @@ class Pace:
 
 
 def _due(content: bytes, now_s: float) -> dict[str, float]:
-    """When the next start is due by each limit; now, if the file is new, damaged or from after now (a reset clock)."""
+    """When the next start is due by each limit; now, if the file is new, damaged or from long after now."""
     try:
         state: Any = json.loads(content)
         known = {name: float(state[name]) for name in ("at", "requests", "tokens")}
     except (ValueError, KeyError, TypeError):
         known = {}
-    if not known or known["at"] > now_s:
+    if not known or known["at"] > now_s + CLOCK_STEP_S:
         return {"requests": now_s, "tokens": now_s}
     return known
 

@@ -52,6 +52,8 @@ def test_words_are_read_in_every_form(content: Any, text: str) -> None:
         ({"content": None, "refusal": "No."}, "stop", "refuses to answer: No."),
         ({"content": None}, "content_filter", "content filter"),
         ({"content": None}, "length", "cut off by the cap on its tokens"),
+        ({"content": ""}, "length", "cut off by the cap on its tokens"),
+        ({"content": " "}, "content_filter", "content filter"),
         ({"content": "", "reasoning_content": "[[3]]"}, "length", "reasoning and no answer, cut off"),
         ({"content": None, "reasoning": "[[3]]"}, "stop", "reasoning and no answer"),
         ({"content": 7}, "stop", "no text"),

@@ -75,6 +75,17 @@ def test_a_damaged_file_or_one_from_the_future_holds_nobody_up(tmp_path: Path, c
     assert 0.0 < pace.wait_s() <= 0.1
 
 
+def test_a_clock_that_is_a_little_behind_keeps_the_pace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now_s = 1000.0
+    monkeypatch.setattr(pacing.time, "time", lambda: now_s)
+    pace = Pace(tmp_path / "pace", 1, None, period_s=1.0)
+    assert pace.wait_s() == 0.0
+    now_s -= 0.5  # another machine's clock
+    assert pace.wait_s() == 1.5
+    now_s -= 3600.0  # it was reset
+    assert pace.wait_s() == 0.0
+
+
 def test_a_file_that_cannot_be_written_is_a_user_error(tmp_path: Path) -> None:
     (tmp_path / "pace").mkdir()
     with pytest.raises(UserError, match="limits per minute"):
