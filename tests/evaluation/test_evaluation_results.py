@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,9 @@ from aipo_lab.browsing.entries import evaluation_entries
 from aipo_lab.core.errors import UserError
 from aipo_lab.core.jsonl import read_json, read_jsonl, write_json, write_jsonl
 from aipo_lab.core.store import ArtifactRequest, Store
-from aipo_lab.evaluation.evaluation import Evaluation, evaluation_config
+from aipo_lab.evaluation.evaluation import Evaluation, evaluation_config, plan_evaluation
 from aipo_lab.evaluation.results import choose_output_folder, find_finished, merge, model_name, write_evaluation
+from aipo_lab.pipeline.evaluation_graph import JudgingPlace
 from aipo_lab.stages.definition import Runtime, StageNode
 
 Evaluate = Callable[..., Evaluation]
@@ -140,6 +142,16 @@ def test_results_never_go_over_answers_that_are_read_or_other_things(tmp_path: P
     assert choose_output_folder(config, evaluation, None, tmp_path) == tmp_path / "m"
     for free in (tmp_path / "out", tmp_path / "earlier", file.parent):
         assert choose_output_folder(config, evaluation, free, default) == free
+
+
+@pytest.mark.usefixtures("cache")
+def test_what_the_models_folder_is_called_is_in_no_key(base_model_folder: Path, tmp_path: Path) -> None:
+    other = shutil.copytree(base_model_folder, tmp_path / "other name")
+    place = JudgingPlace(tmp_path, tmp_path)
+    configs = [evaluation_config(str(model), ["mt_bench"], 3, "judge", []) for model in (base_model_folder, other)]
+    planned = [plan_evaluation(config, place) for config in configs]
+    assert [node.key for node in planned[0].nodes()] == [node.key for node in planned[1].nodes()]
+    assert planned[1].model == "other name"
 
 
 def test_a_policys_files_are_named_as_the_model_is_called_and_texts_stay(store: Store, tmp_path: Path) -> None:
