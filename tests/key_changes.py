@@ -12,12 +12,18 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Union, get_args, get_origin
 
+from model_variants import make_variant
 from pydantic import BaseModel as Model
 
+from aipo_lab.benchmarks.catalogue import BENCHMARKS, embedded_names, official_names
+from aipo_lab.benchmarks.config import BenchmarksConfig
 from aipo_lab.benchmarks.resources import BenchmarkResources, judge_name
+from aipo_lab.generation.engine import ENGINES
 from aipo_lab.pipeline.base_model import BaseModel
 from aipo_lab.pipeline.graph import GraphBuilder
 from aipo_lab.pipeline.recipe import Recipe, build_recipe, profile_values
+from aipo_lab.prompts.source import PROMPTS
+from aipo_lab.ranking.ranker import RANKERS
 from aipo_lab.stages.definition import STAGE_NAMES, StageNode
 from aipo_lab.sweeps.plan import runtime_of
 
@@ -41,14 +47,28 @@ CONTEXTS: Mapping[str, list[tuple[str, Any]]] = {
     "objective.label_smoothing": AIPO,
     "objective.gamma": [("objective.name", "simpo")],
     "benchmarks.constraints": CONSTRAINTS,
-    "benchmarks.judge.dtype": [("benchmarks.judge.engine", "local")],
+    **dict.fromkeys(
+        ("benchmarks.judge.dtype", "benchmarks.judge.chat_template", "benchmarks.judge.template_date"),
+        [("benchmarks.judge.engine", "local")],
+    ),
 }
 """Where a setting, or a section, only counts beside others, which are set for it."""
+
+OTHER = "other"
+"""A name that is registered while a name's change is looked at."""
 
 OTHER_VALUES: Mapping[str, Any] = {
     "objective.name": "aipo",
     "objective.label_smoothing": 0.25,
     "world.name": "constraints",
+    "model.chat_template": "chatml",
+    "benchmarks.judge.chat_template": "chatml",
+    "benchmarks.judge.template_date": "2000-01-02",
+    "model.template_date": "2000-01-02",
+    "train.precision": "bfloat16",
+    "engine.name": OTHER,
+    "rank.ranker": OTHER,
+    "prompts.source": OTHER,
     "benchmarks.judge.engine": "azure",
     "benchmarks.judge.prices": {},
     "compute.parallel": "zero3",
@@ -60,18 +80,27 @@ OTHER_VALUES: Mapping[str, Any] = {
 def leaves(model: type[Model], prefix: str = "") -> Iterator[str]:
     """Dotted names of all fields that are no sections, by Python name."""
     for name, field in model.model_fields.items():
-        section = _section(field.annotation)
+        section = _section(field)
         if section is None:
             yield prefix + name
         else:
             yield from leaves(section, f"{prefix}{name}.")
+    if model is BenchmarksConfig:
+        for name in [*embedded_names(), *official_names()]:
+            yield from leaves(BENCHMARKS.get(name).settings, f"{prefix}{name}.")
 
 
-def _section(annotation: Any) -> type[Model] | None:
+def _section(field: Any) -> type[Model] | None:
+    """The section a field holds; of one that chooses among registered things, the default's settings."""
+    made = field.default_factory
+    return made if isinstance(made, type) and issubclass(made, Model) else _model_in(field.annotation)
+
+
+def _model_in(annotation: Any) -> type[Model] | None:
     if isinstance(annotation, type) and issubclass(annotation, Model):
         return annotation
     if get_origin(annotation) in (Union, types.UnionType):
-        return next((found for part in get_args(annotation) if (found := _section(part))), None)
+        return next((found for part in get_args(annotation) if (found := _model_in(part))), None)
     return None
 
 
@@ -85,7 +114,12 @@ def changed_stages(dotted: str, folder: Path) -> list[str]:
     if ("world.name", "constraints") in context:
         del values["benchmarks"]["micro"]
     recipe = build_recipe(values, [*EVERYTHING, *context])
-    before, after = _configs(recipe), _configs(_changed(recipe, dotted.split("."), dotted))
+    with ENGINES.restored(), RANKERS.restored(), PROMPTS.restored():
+        ENGINES.add(OTHER, ENGINES.get("transformers"))
+        RANKERS.add(OTHER, RANKERS.get("proxy"))
+        PROMPTS.add(OTHER, PROMPTS.get("world"))
+        before = _configs(recipe, folder)
+        after = _configs(_changed(recipe, dotted.split("."), dotted), folder)
     stages = {before[place][0] for place in before.keys() & after.keys() if before[place] != after[place]}
     return [stage for stage in STAGE_NAMES if stage in stages]
 
@@ -114,7 +148,7 @@ def _other(dotted: str, value: Any) -> Any:
     return f"{value or ''}other" if isinstance(value, str) else 1
 
 
-def _configs(recipe: Recipe) -> dict[tuple[int, str], tuple[str, str]]:
+def _configs(recipe: Recipe, folder: Path) -> dict[tuple[int, str], tuple[str, str]]:
     """By place in the trial: the stage and all of its key but which artifacts its inputs are."""
     judge = recipe.benchmarks.judge
     assert judge is not None
@@ -122,7 +156,7 @@ def _configs(recipe: Recipe) -> dict[tuple[int, str], tuple[str, str]]:
         dict.fromkeys(("alpaca_eval", "arena_hard", "mt_bench"), "files"), {judge_name(judge): judge.identity()}
     )
     source = recipe.model.source
-    base = BaseModel() if source == "micro" else BaseModel(Path(source), f"content of {Path(source).name}")
+    base = BaseModel() if source == "micro" else BaseModel(folder, f"content of {Path(source).name}")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # values are deliberately of no legal kind
         trial = GraphBuilder(recipe, base, runtime_of(recipe.compute), resources).build()
@@ -156,10 +190,8 @@ def unclassified(model: type[Model], heading: str) -> list[str]:
 
 
 def make_judge_folder(folder: Path) -> Path:
-    """A folder that passes for a local judge's model."""
-    for name in ("config.json", "model.safetensors", "tokenizer.json"):
-        (folder / name).write_text("{}")
-    return folder
+    """A folder of a tiny model, for a local judge and for other worlds than the micro one."""
+    return make_variant(folder)
 
 
 def main() -> None:

@@ -23,11 +23,15 @@ class BaseModel:
     fingerprint: str | None = None
 
     def config(self, recipe: Recipe) -> dict[str, Any]:
-        """The configuration of the `base` stage; raises `UserError` if the recipe cannot speak to the model."""
+        """The configuration of the `base` stage."""
         if self.folder is None:
             return {"micro": recipe.model.micro.model_dump(mode="json"), "fingerprint": None}
-        check_has_template(self.folder, recipe.model.chat())
         return {"micro": None, "fingerprint": self.fingerprint}
+
+    def check_speaks(self, recipe: Recipe) -> None:
+        """Raise `UserError` if there is no chat template that the recipe could speak to the model with."""
+        if self.folder is not None:
+            check_has_template(self.folder, recipe.model.chat())
 
     def runtime(self, runtime: Runtime) -> Runtime:
         """`runtime` with the folder of the model, if there is one: every stage that may open it needs it."""

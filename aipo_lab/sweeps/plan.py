@@ -104,6 +104,8 @@ def build_graph(
             source = trial.recipe.model.source
             if source not in models:
                 models[source] = find_base_model(source)
+            if base_models is None:
+                models[source].check_speaks(trial.recipe)
             runtime = runtime_of(trial.recipe.compute)
             graphs[trial.name] = GraphBuilder(trial.recipe, models[source], runtime, resources, place).build()
         graph = SweepGraph(graphs, {trial.name: trial.recipe for trial in sweep.trials}, models, resources)

@@ -9,7 +9,7 @@ from key_changes import changed_stages, classified, leaves, make_judge_folder, u
 from pydantic import Field
 
 from aipo_lab.evaluation.evaluation import EvaluationConfig
-from aipo_lab.generation.sharded import EngineConfig
+from aipo_lab.generation.transformers_engine import TransformersEngineSettings
 from aipo_lab.pipeline.base_model import BaseModel
 from aipo_lab.pipeline.recipe import Recipe, build_recipe, profile_values
 from aipo_lab.stages.definition import STAGE_NAMES, Runtime
@@ -30,7 +30,7 @@ def test_every_setting_is_classified() -> None:
 
 
 def test_a_new_setting_is_missed_wherever_it_is() -> None:
-    class MoreEngine(EngineConfig):
+    class MoreEngine(TransformersEngineSettings):
         new: int = Field(0, description="new")
 
     class MoreRecipe(Recipe):
