@@ -31,6 +31,7 @@ _ENVIRONMENT = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
 }
+_PRINTS_NO_ADDRESS = {"MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true"}  # it would print the password with it
 _TALKATIVE = ("mlflow", "alembic", "sqlalchemy", "urllib3")
 
 
@@ -41,6 +42,7 @@ def connect(uri: str) -> MlflowClient:
     """
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
+    os.environ.update(_PRINTS_NO_ADDRESS)
     _quieten(uri)
     from mlflow import MlflowClient
 
