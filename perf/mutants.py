@@ -132,7 +132,7 @@ def run(name: str, patterns: Sequence[str], keep: bool) -> str:
 
 def prepare(folder: Path, package: Package) -> None:
     """Bring the working copy of sources, tests and mutmut's settings up to date."""
-    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "mutants").mkdir(parents=True, exist_ok=True)  # Python forgets a search path that is missing at its start
     for entry in COPIED:
         source, target = ROOT / entry, folder / entry
         if source.is_dir():
