@@ -5,7 +5,7 @@
 
 mutmut makes the faults, in a copy under build/mutants/, on lines that the package's
 fast tests reach; those tests alone are run, one at a time. The command ends with one line
-`score <package> = <percent caught> (<caught> of <all>)` a package; the names of what survived stand above it, and
+`score <package> = <percent caught> (<caught> of <tried> tried)` a package; the names of what survived stand above it, and
 `cd build/mutants/<package> && mutmut show NAME` prints one.
 """
 
@@ -127,7 +127,7 @@ def run(name: str, patterns: Sequence[str], keep: bool) -> str:
     if not codes:
         return f"score {name} failed (exit code {done.returncode}); see {folder / 'mutmut.log'}"
     caught = len(codes) - len(survivors)
-    return f"score {name} = {100 * caught / len(codes):.1f} % ({caught} of {len(codes)})"
+    return f"score {name} = {100 * caught / len(codes):.1f} % ({caught} of {len(codes)} tried)"
 
 
 def prepare(folder: Path, package: Package) -> None:
