@@ -3,10 +3,9 @@
     make mutants                     # all packages
     make mutants ONLY="objectives"   # some of them
 
-mutmut makes the faults, in a copy under build/mutants/, on lines that the package's
-fast tests reach; those tests alone are run, one at a time. The command ends with one line
-`score <package> = <percent caught> (<caught> of <tried> tried)` a package; the names of what survived stand above it, and
-`cd build/mutants/<package> && mutmut show NAME` prints one.
+mutmut makes the faults, in a copy under build/mutants/, on lines that the package's fast tests reach; those tests alone
+are run, one at a time. The command ends with one line a package, `score <package> = <percent caught> (<caught> of <tried>
+tried)`; the names of what survived stand above it, and `cd build/mutants/<package> && mutmut show NAME` prints one.
 """
 
 from __future__ import annotations
