@@ -4,7 +4,7 @@
     make mutants ONLY="objectives"   # some of them
 
 mutmut makes the faults, in a copy under build/mutants/, on lines that the package's fast tests reach; those tests alone
-are run, one at a time. The command ends with one line a package, `score <package> = <percent caught> (<caught> of <tried>
+are run, one at a time. The command ends with a line a package, `score <package> = <percent caught> (<caught> of <tried>
 tried)`; the names of what survived stand above it, and `cd build/mutants/<package> && mutmut show NAME` prints one.
 """
 
