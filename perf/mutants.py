@@ -3,10 +3,9 @@
     make mutants                     # all packages
     make mutants ONLY="objectives"   # some of them
 
-mutmut makes the faults, in a copy under build/mutants/, on lines that the package's
-fast tests reach; those tests alone are run, one at a time. The command ends with one line
-`score <package> = <percent caught> (<caught> of <all>)` a package; the names of what survived stand above it, and
-`cd build/mutants/<package> && mutmut show NAME` prints one.
+mutmut makes the faults, in a copy under build/mutants/, on lines that the package's fast tests reach; those tests alone
+are run, one at a time. The command ends with a line a package, `score <package> = <percent caught> (<caught> of <tried>
+tried)`; the names of what survived stand above it, and `cd build/mutants/<package> && mutmut show NAME` prints one.
 """
 
 from __future__ import annotations
@@ -127,12 +126,12 @@ def run(name: str, patterns: Sequence[str], keep: bool) -> str:
     if not codes:
         return f"score {name} failed (exit code {done.returncode}); see {folder / 'mutmut.log'}"
     caught = len(codes) - len(survivors)
-    return f"score {name} = {100 * caught / len(codes):.1f} % ({caught} of {len(codes)})"
+    return f"score {name} = {100 * caught / len(codes):.1f} % ({caught} of {len(codes)} tried)"
 
 
 def prepare(folder: Path, package: Package) -> None:
     """Bring the working copy of sources, tests and mutmut's settings up to date."""
-    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "mutants").mkdir(parents=True, exist_ok=True)  # Python forgets a search path that is missing at its start
     for entry in COPIED:
         source, target = ROOT / entry, folder / entry
         if source.is_dir():
