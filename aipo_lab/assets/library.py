@@ -21,6 +21,7 @@ from aipo_lab.assets.arena_hard import ARENA_HARD, CL100K_BASE
 from aipo_lab.assets.asset import Asset, Progress
 from aipo_lab.assets.mt_bench import MT_BENCH
 from aipo_lab.assets.smollm2 import SMOLLM2_135M
+from aipo_lab.core.durability import flush_tree, rename_into_place, share_by_umask
 from aipo_lab.core.errors import UserError
 from aipo_lab.core.hashing import sha256_of
 from aipo_lab.core.jsonl import read_json, write_json
@@ -147,16 +148,16 @@ def _build_and_publish(asset: Asset, home: Path, progress: Progress) -> None:
         _seal(asset, content, origin)
         if (home / asset.name).exists():
             (home / asset.name).rename(Path(temporary) / "damaged")
-        content.rename(home / asset.name)
+        rename_into_place(content, home / asset.name)
 
 
 def _seal(asset: Asset, folder: Path, origin: dict[str, Any]) -> None:
-    """Flush every file to disk, then write the manifest that makes the folder count as present."""
+    """Write the manifest that makes the folder count as present, and flush everything to disk."""
     files = {}
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
-        with path.open("rb") as stream:
-            os.fsync(stream.fileno())
         entry = {"size_bytes": path.stat().st_size, "sha256": sha256_of(path)}
         files[path.relative_to(folder).as_posix()] = entry
     assert files, f"the build of {asset.name} made no file"
     write_json(folder / MANIFEST, {"name": asset.name, "licence": asset.licence, "origin": origin, "files": files})
+    share_by_umask(folder)
+    flush_tree(folder)

@@ -255,8 +255,10 @@ class Store:
         """The manifest, read again only when its file changes."""
         try:
             signature = signature_of(path, {"files": ()})
+        except FileNotFoundError:
+            return None
         except OSError:
-            return read_manifest(path, stage, key)  # says what is wrong; mostly: there is none
+            return read_manifest(path, stage, key)  # says what is wrong
         known = self._manifests.get(path)
         if known is not None and known[0] == signature:
             return known[1]

@@ -237,3 +237,10 @@ except UserError as error:
     assert [line.count("no space left on the device; make room") for line in lines] == [1, 1, 0], done
     assert "the file system is read-only; permit writing" in lines[2]
     assert all("--store" in line and str(root) in line for line in lines)
+
+
+def test_a_tree_is_flushed_with_its_root(tmp_path: Path, disk: Disk) -> None:
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    (tmp_path / "a" / "b" / "file").write_text("x")
+    durability.flush_tree(tmp_path / "a")
+    assert all(disk.lasts(path) for path in (tmp_path / "a", *(tmp_path / "a").rglob("*")))
