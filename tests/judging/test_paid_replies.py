@@ -13,7 +13,7 @@ import pytest
 from aipo_lab.core.errors import UserError
 from aipo_lab.judging.calls import Judge, JudgeReply, Unanswered
 from aipo_lab.judging.ledger import SharedBudget
-from aipo_lab.judging.money import Budget, BudgetReached, Price, most_prompt_tokens
+from aipo_lab.judging.money import Budget, BudgetReached, Price, Purse, most_prompt_tokens
 from aipo_lab.judging.opening import open_judge
 from aipo_lab.judging.settings import JudgeSettings
 
@@ -27,7 +27,7 @@ REPEATING = ("filtered", "only_reasoning")
 """At temperature 0 these would only be filtered, or cut off, again."""
 
 
-def judge_with(server: JudgeServer, folder: Path, budget: Budget, **settings: object) -> Judge:
+def judge_with(server: JudgeServer, folder: Path, budget: Purse, **settings: object) -> Judge:
     quick = {"model": "gpt-4", "base_url": server.base_url, "backoff_s": 0.01, "timeout_s": 5.0}
     return open_judge(
         JudgeSettings.model_validate({**quick, "prices": {"gpt-4": PRICE}, **settings}), folder, budget=budget
@@ -186,6 +186,20 @@ def test_processes_together_never_pass_the_limit(tmp_path: Path, overhead_tokens
         assert "could pass the cost limit" in said
         assert limit_usd / 2 < server.billed_tokens * USD_PER_TOKEN
         assert server.billed_tokens * USD_PER_TOKEN <= budget.spent_usd + budget.lost_usd <= limit_usd
+
+
+@pytest.mark.parametrize("is_shared", [False, True])
+def test_what_a_server_bills_beyond_the_bound_is_known_before_many_calls_are_made(
+    tmp_path: Path, is_shared: bool
+) -> None:
+    limit_usd = 600 * USD_PER_TOKEN  # room for ten calls at their worst case, and for one at what is billed
+    budget = SharedBudget.create(tmp_path / "ledger", limit_usd) if is_shared else Budget(limit_usd)
+    with JudgeServer(
+        lambda body: "ok", latency_s=0.05, prompt_tokens=lambda body: 450, completion_tokens=lambda body, text: 50
+    ) as server:
+        with pytest.raises(BudgetReached):
+            judge_with(server, tmp_path / "calls", budget, concurrency=8).ask(requests(10), silent)
+        assert server.billed_tokens == 500
 
 
 @pytest.mark.parametrize("text", ["日本語のテキスト" * 20, "ﷺ" * 50, "🙂" * 50, "a" * 100])
