@@ -130,20 +130,19 @@ def test_a_window_of_8_shares_at_length_6_and_not_at_length_22(name: str) -> Non
 
 
 def test_a_window_that_no_setting_names_is_found_by_trying() -> None:
-    model = make(CONFIGS["mistral"])
-    model.config.sliding_window = None
+    model = make(MistralConfig(**TEXT, sliding_window=None))
     original = model.model.forward
 
     def windowed(*given: Any, **named: Any) -> Any:
-        model.config.sliding_window = WINDOW  # only while it computes
+        model.config.sliding_window = 20  # only while it computes
         try:
             return original(*given, **named)
         finally:
             model.config.sliding_window = None
 
     model.model.forward = windowed
-    assert find_sharing(model, pairs_of(3), 0) is Sharing.LAYOUT
-    assert find_sharing(model, pairs_of(19), 0) is Sharing.NONE
+    assert find_sharing(model, pairs_of(15), 0) is Sharing.LAYOUT
+    assert find_sharing(model, pairs_of(40), 0) is Sharing.NONE
 
 
 def test_logits_changed_in_an_unknown_way_are_refused() -> None:
