@@ -73,8 +73,8 @@ class Study:
                 reused = {plan.stage: plan.stored for plan in plan_stages(graph, store)}
                 folder.save_summary(SweepSummary(sweep_id=identity, reused=reused))
 
-        folder = claim_folder(sweep.name, identity, out, runs, store.root, enter, say)
         store.prepare()
+        folder = claim_folder(sweep.name, identity, out, runs, store.root, enter, say)
         summary = folder.load_summary()
         assert summary is not None
         earlier = read_earlier(folder.results, sweep)

@@ -76,6 +76,7 @@ def test_a_folder_with_other_files_is_never_taken_over(tmp_path: Path, names: tu
     for name in names:
         (tmp_path / "micro-dpo" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "micro-dpo" / name).write_text("mine")
+    (tmp_path / "store").mkdir()
     before = sorted(tmp_path.rglob("*"))
     with pytest.raises(UserError, match=r"micro-dpo is not empty and holds no sweep .* choose another with --out"):
         start(ONE, tmp_path, tmp_path / "micro-dpo")
