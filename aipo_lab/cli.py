@@ -90,7 +90,7 @@ def sweep(
     from aipo_lab.core.overrides import parse_overrides
     from aipo_lab.sweeps.sweep import load_sweep
 
-    _run(load_sweep(file, profile, parse_overrides(overrides)), out, store, executor, max_cost_usd)
+    _run(load_sweep(file, profile, parse_overrides(overrides), check=True), out, store, executor, max_cost_usd)
 
 
 @main.command()
@@ -112,7 +112,7 @@ def run(
     from aipo_lab.core.overrides import parse_overrides
     from aipo_lab.sweeps.sweep import single_run
 
-    _run(single_run(recipe_or_profile, parse_overrides(overrides)), out, store, executor, max_cost_usd)
+    _run(single_run(recipe_or_profile, parse_overrides(overrides), check=True), out, store, executor, max_cost_usd)
 
 
 @main.command()
@@ -126,7 +126,7 @@ def plan(file: Path, profile: str | None, overrides: tuple[str, ...], store: Pat
     from aipo_lab.core.overrides import parse_overrides
     from aipo_lab.sweeps.sweep import load_sweep
 
-    show_plan(load_sweep(file, profile, parse_overrides(overrides)), store)
+    show_plan(load_sweep(file, profile, parse_overrides(overrides), check=True), store)
 
 
 @main.command()
