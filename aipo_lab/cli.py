@@ -115,7 +115,7 @@ def sweep(
     from aipo_lab.core.overrides import parse_overrides
     from aipo_lab.sweeps.sweep import load_sweep
 
-    trials = load_sweep(file, profile, parse_overrides(overrides))
+    trials = load_sweep(file, profile, parse_overrides(overrides), check=True)
     _run(trials, out, store, executor, tracker, max_cost_usd)
 
 
@@ -140,7 +140,7 @@ def run(
     from aipo_lab.core.overrides import parse_overrides
     from aipo_lab.sweeps.sweep import single_run
 
-    trial = single_run(recipe_or_profile, parse_overrides(overrides))
+    trial = single_run(recipe_or_profile, parse_overrides(overrides), check=True)
     _run(trial, out, store, executor, tracker, max_cost_usd)
 
 
@@ -155,7 +155,7 @@ def plan(file: Path, profile: str | None, overrides: tuple[str, ...], store: Pat
     from aipo_lab.core.overrides import parse_overrides
     from aipo_lab.sweeps.sweep import load_sweep
 
-    show_plan(load_sweep(file, profile, parse_overrides(overrides)), store)
+    show_plan(load_sweep(file, profile, parse_overrides(overrides), check=True), store)
 
 
 @main.command()

@@ -41,16 +41,14 @@ CONSTRAINTS = [
     ("world.name", "constraints"),
     ("benchmarks.constraints", {}),
 ]
+LOCAL = [("benchmarks.judge.engine", "local")]
 CONTEXTS: Mapping[str, list[tuple[str, Any]]] = {
     "objective.alpha": AIPO,
     "objective.lambda_": AIPO,
     "objective.label_smoothing": AIPO,
     "objective.gamma": [("objective.name", "simpo")],
     "benchmarks.constraints": CONSTRAINTS,
-    **dict.fromkeys(
-        ("benchmarks.judge.dtype", "benchmarks.judge.chat_template", "benchmarks.judge.template_date"),
-        [("benchmarks.judge.engine", "local")],
-    ),
+    **{f"benchmarks.judge.{name}": LOCAL for name in ("dtype", "chat_template", "template_date")},
 }
 """Where a setting, or a section, only counts beside others, which are set for it."""
 

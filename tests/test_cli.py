@@ -117,6 +117,7 @@ def assert_refused(result: Result, *parts: str) -> None:
         ("world.name=macro", ("world.name", "'micro' or 'constraints'")),
         ("train.batch_size", ("--set 'train.batch_size' is not of the form",)),
         ("train=5", ("it is a section", "train.batch_size")),
+        ("train.batch_size=999", ("--set 'train.batch_size=999'", "train.batch_size: 999 pairs do not exist")),
         ("seed.x=5", ("seed is a value, not a section",)),
     ],
 )

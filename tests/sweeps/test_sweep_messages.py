@@ -43,7 +43,7 @@ def refused(folder: Path, text: str, *settings: str) -> str:
     path = folder / "mine.yaml"
     path.write_text(text)
     with pytest.raises(UserError) as caught:
-        load_sweep(path, None, parse_overrides(settings))
+        load_sweep(path, None, parse_overrides(settings), check=True)
     assert str(path) in str(caught.value)
     return str(caught.value)
 
@@ -52,7 +52,7 @@ def refused_recipe(folder: Path, text: str, *settings: str) -> str:
     path = folder / "mine.yaml"
     path.write_text(text)
     with pytest.raises(UserError) as caught:
-        single_run(str(path), parse_overrides(settings))
+        single_run(str(path), parse_overrides(settings), check=True)
     assert str(path) in str(caught.value)
     return str(caught.value)
 
