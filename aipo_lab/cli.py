@@ -247,6 +247,21 @@ def assets_fetch(name: str) -> None:
     click.echo(f"{name}: {fetch(name, lambda text: click.echo(f'  {text}'))}")
 
 
+@main.group("store")
+def store_group() -> None:
+    """The folder of the artifacts: upkeep."""
+
+
+@store_group.command("verify")
+@store_option
+@click.option("--set-aside", is_flag=True, help="Move damaged artifacts aside, so that the next run makes them again.")
+def store_verify(store: Path, set_aside: bool) -> None:
+    """Check every file of every artifact against its hash. Exit code 1 when something is damaged."""
+    from aipo_lab.console.store_view import verify_store
+
+    sys.exit(EXIT_FAILED_TRIALS if verify_store(store, set_aside) else 0)
+
+
 @main.group()
 def score() -> None:
     """Score existing official judgment files: no network, no keys."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -17,7 +17,6 @@ from rich.text import Text
 from typing_extensions import override
 
 from aipo_lab.console.time_left import TimeEstimate, format_duration
-from aipo_lab.core.store import Store
 from aipo_lab.execution.executor import StageProgress
 from aipo_lab.judging.calls import count_calls
 from aipo_lab.judging.ledger import SharedBudget
@@ -54,7 +53,12 @@ class SweepDisplay(StudyListener):
         self.started_s = time.monotonic()
         self.last_line_s = self.started_s
         self._iteration_of = _iterations(graph)
-        self.unscored = unscored_iterations(graph, estimate.store)
+        self.unscored = unscored_iterations(graph, estimate.stored)
+        self.evaluated = sum(not missing for missing in self.unscored)
+        self._waiting_for: dict[str, list[set[str]]] = defaultdict(list)
+        for missing in self.unscored:
+            for reference in missing:
+                self._waiting_for[reference].append(missing)
         self.iterations = sum(len(trial.iterations) for trial in graph.trials.values())
         self._lock = threading.Lock()
         self._live: Live | None = None
@@ -87,14 +91,23 @@ class SweepDisplay(StudyListener):
             self.running.pop(node.reference, None)
         self.done += 1
         self.estimate.finished(node, duration_s)
-        for missing in self.unscored:
+        for missing in self._waiting_for.pop(node.reference, ()):
             missing.discard(node.reference)
+            self.evaluated += not missing
 
     @override
     def failed(self, node: StageNode, reason: str) -> None:
         with self._lock:
             self.running.pop(node.reference, None)
         self._print(f"[red]failed[/red] {escape(f'{node.title} in {self._label(node)}: {_first_line(reason)}')}")
+
+    @override
+    def postponed(self, node: StageNode, reason: str) -> None:
+        with self._lock:
+            self.running.pop(node.reference, None)
+        self._print(
+            f"[yellow]warning:[/yellow] {escape(f'{node.title} in {self._label(node)}: {reason}')}; it is made again"
+        )
 
     @override
     def trial_ended(self, trial: Trial, state: str, reason: str) -> None:
@@ -117,8 +130,8 @@ class SweepDisplay(StudyListener):
         n_trials = len(self.graph.trials)
         grid = Table.grid(padding=(0, 2))
         grid.add_row("trials", _bar(states.total(), n_trials), _trial_counts(states, n_trials))
-        evaluated = sum(not missing for missing in self.unscored)
-        grid.add_row("iterations", _bar(evaluated, self.iterations), f"{evaluated}/{self.iterations} evaluated")
+        text = f"{self.evaluated}/{self.iterations} evaluated"
+        grid.add_row("iterations", _bar(self.evaluated, self.iterations), text)
         grid.add_row(
             "stages",
             _bar(self.done, self.total),
@@ -164,7 +177,8 @@ def spent_text(budget: SharedBudget) -> str:
     """What judges were asked and cost so far: `412 calls, $1.37 of $10.00`."""
     limit = "" if budget.limit_usd is None else f" of {usd_text(budget.limit_usd)}"
     money = f", {usd_text(budget.spent_usd)}{limit}" if budget.spent_usd or limit else ""
-    return f"{count_calls(budget.n_calls)}{money}"
+    lost = f" and up to {usd_text(budget.lost_usd)} for calls without an answer" if budget.lost_usd else ""
+    return f"{count_calls(budget.n_calls)}{money}{lost}"
 
 
 def _iterations(graph: SweepGraph) -> dict[str, int]:
@@ -177,10 +191,10 @@ def _iterations(graph: SweepGraph) -> dict[str, int]:
     return iteration_of
 
 
-def unscored_iterations(graph: SweepGraph, store: Store) -> list[set[str]]:
-    """For every iteration of every trial (the base model's included) the scores that are not in the store."""
+def unscored_iterations(graph: SweepGraph, stored: set[str]) -> list[set[str]]:
+    """For every iteration of every trial (the base model's included) the scores that are not among `stored`."""
     return [
-        {node.reference for node in iteration.scores.values() if not store.contains(node.stage, node.key)}
+        {node.reference for node in iteration.scores.values()} - stored
         for trial in graph.trials.values()
         for iteration in trial.iterations
     ]

@@ -136,6 +136,11 @@ class _Display(GraphListener):
         self._end(node)
 
     @override
+    def postponed(self, node: StageNode, reason: str) -> None:
+        self._end(node)
+        self._line(f"{self._name(node)}: {reason}; it is made again")
+
+    @override
     def tick(self) -> None:
         if not self.console.is_terminal and time.monotonic() - self.last_line_s > PLAIN_INTERVAL_S:
             with self.lock:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 from typing import NoReturn
 
 from aipo_lab.core.errors import UserError
-from aipo_lab.sweeps.folder import SweepFolder
 
 
 def browse(path: Path, port: int, open_browser: bool) -> None:
@@ -29,14 +27,20 @@ def browse(path: Path, port: int, open_browser: bool) -> None:
 
 
 def serve_ui(path: Path, port: int) -> NoReturn:
-    """Replace this process by the MLflow UI on the sweep's database, bound to 127.0.0.1."""
-    from aipo_lab.tracking.tracker import resolve_tracking_uri
+    """Show where a sweep was logged: a server's page by its address, a database by the MLflow UI on 127.0.0.1."""
+    from aipo_lab.tracking.addresses import OWN_DATABASE, is_server, own_uri, safe_uri
+    from aipo_lab.tracking.place import load_place, uri_to_show
+    from aipo_lab.tracking.ui import run_ui
 
-    uri = resolve_tracking_uri(path)
-    database = SweepFolder(path).tracking_database
-    if uri.startswith("sqlite") and str(database.resolve()) in uri and not database.is_file():
-        raise UserError(f"{path} holds no MLflow database (mlflow.db); run a sweep with this output folder first")
-    print(f"MLflow UI on {uri}: http://127.0.0.1:{port} in up to a minute; Ctrl-C stops it", flush=True)
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    arguments = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", uri]
-    os.execv(sys.executable, [*arguments, "--host", "127.0.0.1", "--port", str(port)])
+    uri, place = uri_to_show(path), load_place(path)
+    if is_server(uri):
+        page = place.page if place is not None and place.uri == safe_uri(uri) else safe_uri(uri)
+        print(f"the sweep is on the tracking server {safe_uri(uri)}; its page is\n{page}", flush=True)
+        sys.exit(0)
+    if uri == own_uri(path) and not (path / OWN_DATABASE).is_file():
+        raise UserError(
+            f"{path} holds no MLflow database ({OWN_DATABASE}); run a sweep with this output folder first, or set "
+            "MLFLOW_TRACKING_URI to where it was logged"
+        )
+    print(f"MLflow UI on {safe_uri(uri)}: http://127.0.0.1:{port} in up to a minute; Ctrl-C stops it", flush=True)
+    sys.exit(run_ui(uri, port))

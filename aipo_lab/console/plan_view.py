@@ -11,6 +11,7 @@ from rich.table import Table
 from aipo_lab.console.time_left import format_duration
 from aipo_lab.core.store import Store
 from aipo_lab.stages.definition import STAGE_NAMES
+from aipo_lab.stages.stored import find_stored
 from aipo_lab.sweeps.plan import StagePlan, build_graph, estimate_duration_s, plan_stages, sweep_workers
 from aipo_lab.sweeps.plan_judging import judging_costs
 from aipo_lab.sweeps.sweep import Sweep
@@ -21,7 +22,8 @@ def show_plan(sweep: Sweep, store_root: Path) -> None:
     console = Console()
     store = Store(store_root)
     graph = build_graph(sweep)
-    plans = plan_stages(graph, store)
+    stored = find_stored(graph.nodes.values(), store)
+    plans = plan_stages(graph, store, stored)
     trials = Table(title=f"{sweep.name}: {len(sweep.trials)} trials, profile {sweep.profile}", title_justify="left")
     trials.add_column("trial", overflow="fold")
     trials.add_column("objective")
@@ -39,7 +41,7 @@ def show_plan(sweep: Sweep, store_root: Path) -> None:
         console.print(f"judging {benchmark}: {cost}", highlight=False, soft_wrap=True)
     if not costs:
         console.print("judge calls: 0, money: 0 (embedded benchmarks)")
-    left_s = estimate_duration_s(graph, store, sweep_workers(sweep))
+    left_s = estimate_duration_s(graph, store, sweep_workers(sweep), stored)
     console.print(
         "time: not known before stages of every kind have run once"
         if left_s is None

@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
-from statistics import fmean
+from collections import Counter
+from dataclasses import dataclass
 
 from aipo_lab.core.store import Store
 from aipo_lab.stages.definition import StageNode
-from aipo_lab.sweeps.plan import SweepGraph
+from aipo_lab.stages.stored import find_stored
+from aipo_lab.sweeps.plan import SweepGraph, known_durations
+
+
+@dataclass
+class _Mean:
+    count: int = 0
+    total_s: float = 0.0
+
+    def add(self, seconds: float) -> None:
+        self.count += 1
+        self.total_s += seconds
 
 
 class TimeEstimate:
@@ -16,26 +27,24 @@ class TimeEstimate:
     def __init__(self, graph: SweepGraph, store: Store, capacity: int) -> None:
         self.store = store
         self.capacity = capacity
-        self.durations_s: dict[str, list[float]] = defaultdict(list)
-        self.left: Counter[str] = Counter()
-        for node in graph.nodes.values():
-            artifact = store.find(node.stage, node.key)
-            if artifact is None:
-                self.left[node.stage] += 1
-            else:
-                self.durations_s[node.stage].append(artifact.duration_s)
+        self.stored = find_stored(graph.nodes.values(), store)
+        self.left = Counter(node.stage for reference, node in graph.nodes.items() if reference not in self.stored)
+        self.means: dict[str, _Mean] = {}
+        for stage, durations_s in known_durations(graph, store, self.stored).items():
+            self.means[stage] = _Mean(len(durations_s), sum(durations_s))
 
     def finished(self, node: StageNode, duration_s: float) -> None:
         """A stage took `duration_s`."""
         self.left[node.stage] -= 1
-        self.durations_s[node.stage].append(duration_s)
+        self.means.setdefault(node.stage, _Mean()).add(duration_s)
 
     def left_s(self) -> float | None:
         """Seconds left, or None while stages are left of which none has run yet."""
         open_stages = [stage for stage, count in self.left.items() if count > 0]
-        if any(not self.durations_s[stage] for stage in open_stages):
+        if any(stage not in self.means for stage in open_stages):
             return None
-        return sum(self.left[stage] * fmean(self.durations_s[stage]) for stage in open_stages) / self.capacity
+        seconds = sum(self.left[one] * self.means[one].total_s / self.means[one].count for one in open_stages)
+        return seconds / self.capacity
 
 
 def format_duration(seconds: float) -> str:

@@ -20,3 +20,12 @@ class StageFailed(RuntimeError):
 
 class MissingDependency(RuntimeError):
     """An optional package is needed: the message carries the install command."""
+
+
+class InputLost(StageFailed):
+    """An input of a stage is damaged or gone: it must be made again before the stage can run."""
+
+    def __init__(self, reference: str, reason: str) -> None:
+        super().__init__(f"its input {reference} {reason}")
+        self.reference = reference
+        self.reason = reason

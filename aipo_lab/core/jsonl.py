@@ -4,19 +4,37 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from aipo_lab.core.durability import rename_into_place
+
 
 def write_text_atomically(path: Path, text: str) -> None:
-    """Write `text` beside `path`, flush it to disk and rename it into place."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with temporary.open("w", encoding="utf-8") as stream:
-        stream.write(text)
-        stream.flush()
-        os.fsync(stream.fileno())
-    os.replace(temporary, path)
+    """Write `text` beside `path`, flush it to disk and rename it into place; a failure leaves the old content.
+
+    Halves of surrogate pairs, which UTF-8 has no place for, are written as JSON's escapes for them.
+    """
+    write_bytes_atomically(path, text.encode("utf-8", errors="backslashreplace"))
+
+
+def write_bytes_atomically(path: str | Path, content: bytes) -> None:
+    """As `write_text_atomically`, for bytes."""
+    folder, name = os.path.split(path)
+    temporary = f"{folder or '.'}/.{name}.{os.getpid()}-{threading.get_ident()}.tmp"
+    try:
+        with open(temporary, "wb") as stream:  # noqa: PTH123 - twice as fast, for thousands of judge replies
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        rename_into_place(temporary, path)
+    except BaseException:
+        with suppress(OSError):  # the error that is raised says more
+            os.unlink(temporary)  # noqa: PTH108 - as above
+        raise
 
 
 def write_json(path: Path, value: Any) -> None:

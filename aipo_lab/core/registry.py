@@ -67,6 +67,7 @@ class Registry(Generic[D]):
         self.home = home
         self._definitions: dict[str, D] = {}
         self._plugins: dict[str, EntryPoint] = {}
+        self._identities: dict[str, dict[str, Any]] = {}
         self._home_loaded = False
         REGISTRIES[group] = self
 
@@ -129,6 +130,11 @@ class Registry(Generic[D]):
         For a plug-in: its distribution, version and a hash of its source. Nothing for what this package brings,
         unless its definition's `version` is above 1.
         """
+        if name not in self._identities:
+            self._identities[name] = self._identity(name)
+        return self._identities[name]
+
+    def _identity(self, name: str) -> dict[str, Any]:
         version = self.get(name).version
         own = {} if version == 1 else {"version": version}
         plugin = self._plugins.get(name)
@@ -144,6 +150,7 @@ class Registry(Generic[D]):
             yield
         finally:
             self._definitions, self._plugins = definitions, plugins
+            self._identities.clear()
 
     def _load_home(self) -> None:
         """Import this package's own modules of the kind; heavy packages are imported where they use them."""

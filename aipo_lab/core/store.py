@@ -1,30 +1,44 @@
-"""The content-addressed store of artifacts: keys, manifests, atomic publishing. The only place that knows paths.
+"""The content-addressed store of artifacts: keys, look-ups, atomic publishing. The only place that knows paths.
 
 Layout under the root: `<stage>/<key>/` holds a published artifact with its `manifest.json`;
 `<stage>/.work-<key>/` is the folder of one being made, whose `parts/` survive a kill so that a long
-stage continues; `locks/` and `logs/` hold one file per key, `judge-calls/` the replies of judges.
+stage continues; `<stage>/.damaged-<key>-<n>/` is one that was damaged and set aside; `locks/` and `logs/` hold one file
+per key, `judge-calls/` the replies of judges.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import shutil
-import socket
 import time
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from aipo_lab.core.errors import UserError
-from aipo_lab.core.hashing import sha256_of
-from aipo_lab.core.jsonl import read_json, write_json
+from aipo_lab.core.durability import flush_tree, make_folders, rename_into_place, share_by_umask
+from aipo_lab.core.errors import InputLost, UserError
+from aipo_lab.core.jsonl import write_json
+from aipo_lab.core.locks import exclusive_lock
+from aipo_lab.core.manifest import (
+    MANIFEST,
+    DamagedManifest,
+    Signature,
+    new_manifest,
+    read_manifest,
+    signature_of,
+    wrong_contents,
+    wrong_sizes,
+)
+from aipo_lab.core.storage_errors import storage_errors
 
-MANIFEST = "manifest.json"
+logger = logging.getLogger(__name__)
+
 KEY_HEX_DIGITS = 24
 
 
@@ -90,10 +104,18 @@ class Artifact:
 
 
 class Store:
-    """Artifacts under one root folder, shared by sweeps and by processes."""
+    """Artifacts under one root folder, shared by sweeps and by processes.
+
+    A look-up compares the sizes of files with the manifest. What differs is damaged: it is reported once, counts as
+    absent, and is set aside when it is made again. Contents are hashed when an artifact is first used in a process.
+    """
 
     def __init__(self, root: Path) -> None:
         self.root = root.resolve()
+        self._manifests: dict[Path, tuple[Signature, dict[str, Any]]] = {}
+        self._intact: dict[Path, Signature] = {}
+        self._corrupt: dict[Path, tuple[Signature, dict[str, str]]] = {}
+        self._reported: set[Path] = set()
 
     def prepare(self) -> None:
         """Create the root; raises `UserError` if it cannot be written to."""
@@ -107,20 +129,43 @@ class Store:
         """The log of whoever last made this artifact."""
         return self.root / "logs" / f"{stage}-{key}.log"
 
+    def lock_path(self, stage: str, key: str) -> Path:
+        """The lock that whoever makes the artifact, or sets it aside, holds."""
+        return self.root / "locks" / f"{stage}-{key}.lock"
+
     @property
     def judge_calls(self) -> Path:
         """Where judges keep their replies."""
         return self.root / "judge-calls"
 
+    def errors(self) -> AbstractContextManager[None]:
+        """Turns a full disk, missing permission and the like in this store into a `UserError`."""
+        return storage_errors(self.root, "store", "--store")
+
     def find(self, stage: str, key: str) -> Artifact | None:
-        """The published artifact, or None."""
-        path = self.path(stage, key)
-        manifest = path / MANIFEST
-        return Artifact(stage, key, path, read_json(manifest)) if manifest.is_file() else None
+        """The published artifact, or None; one whose manifest or sizes are wrong is reported and counts as absent."""
+        artifact, problems = self._look_up(stage, key)
+        if problems:
+            self._report(stage, key, problems)
+        return None if problems else artifact
+
+    def find_intact(self, stage: str, key: str) -> Artifact | None:
+        """As `find`, with the content of every file checked too, once in this process for as long as nobody writes."""
+        artifact = self.find(stage, key)
+        if artifact is None:
+            return None
+        signature = signature_of(artifact.path, artifact.manifest)
+        if self._intact.get(artifact.path) != signature:
+            if problems := wrong_contents(artifact.path, artifact.manifest):
+                self._corrupt[artifact.path] = signature, problems
+                self._report(stage, key, problems)
+                return None
+            self._intact[artifact.path] = signature
+        return artifact
 
     def contains(self, stage: str, key: str) -> bool:
-        """Whether the artifact is published."""
-        return (self.path(stage, key) / MANIFEST).is_file()
+        """Whether the artifact is published and, as far as sizes tell, whole."""
+        return self.find(stage, key) is not None
 
     def get(self, stage: str, key: str) -> Artifact:
         """The published artifact, which must exist."""
@@ -128,31 +173,47 @@ class Store:
         assert artifact is not None, f"artifact {stage}/{key} is not in the store {self.root}"
         return artifact
 
+    def take_input(self, reference: str) -> Artifact:
+        """The intact artifact `<stage>/<key>`; raises `InputLost` after setting a damaged one aside."""
+        stage, key = reference.split("/")
+        artifact = self.find_intact(stage, key)
+        if artifact is not None:
+            return artifact
+        with self.errors(), exclusive_lock(self.lock_path(stage, key)):
+            artifact = self.find_intact(stage, key)  # another process may have made it again
+            if artifact is not None:
+                return artifact
+            aside = self.set_aside(stage, key)
+        raise InputLost(reference, "is not in the store" if aside is None else f"was damaged and is set aside: {aside}")
+
+    def set_aside(self, stage: str, key: str) -> Path | None:
+        """Move away whatever lies at the artifact's path; returns where it is now, None if nothing was there.
+
+        The caller holds the key's lock or knows that nobody makes the artifact.
+        """
+        path = self.path(stage, key)
+        if not os.path.lexists(path):
+            return None
+        number = 1
+        while os.path.lexists(aside := path.with_name(f".damaged-{key}-{number}")):
+            number += 1
+        rename_into_place(path, aside)
+        self._reported.discard(path)
+        return aside
+
     def make(
         self,
         request: ArtifactRequest,
         build: Callable[[Path], Mapping[str, Any]],
         on_wait: Callable[[], None] = lambda: None,
     ) -> Artifact:
-        """The artifact of `request`, built by `build(folder) -> summary` unless it is there already.
+        """The artifact of `request`, built by `build(folder) -> summary` unless it is there already and intact.
 
-        Holds the key's lock meanwhile: of several processes one builds and the others wait. The lock is
-        the operating system's, so a killed owner holds nothing.
+        Holds the key's lock meanwhile: of several processes one builds and the others wait (see `locks` for what
+        happens when the owner dies). Raises `UserError` where the store cannot be written to.
         """
-        from filelock import FileLock, Timeout
-
-        locks = self.root / "locks"
-        locks.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(locks / f"{request.stage}-{request.key}.lock")
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            on_wait()
-            lock.acquire()
-        try:
-            return self.find(request.stage, request.key) or self._build(request, build)
-        finally:
-            lock.release()
+        with self.errors(), exclusive_lock(self.lock_path(request.stage, request.key), on_wait):
+            return self.find_intact(request.stage, request.key) or self._build(request, build)
 
     def _build(self, request: ArtifactRequest, build: Callable[[Path], Mapping[str, Any]]) -> Artifact:
         folder = self.root / request.stage / f".work-{request.key}"
@@ -161,8 +222,62 @@ class Store:
         summary = build(folder)
         duration_s = time.monotonic() - started
         shutil.rmtree(parts_folder(folder), ignore_errors=True)
-        _publish(folder, self.path(request.stage, request.key), request, summary, duration_s)
-        return self.get(request.stage, request.key)
+        identity = {
+            "stage": request.stage,
+            "version": request.version,
+            "key": request.key,
+            "config": dict(request.config),
+            "inputs": dict(request.inputs),
+            "plugins": dict(request.plugins),
+        }
+        write_json(folder / MANIFEST, new_manifest(folder, identity, summary, duration_s, package_versions()))
+        share_by_umask(folder)
+        flush_tree(folder)
+        if (aside := self.set_aside(request.stage, request.key)) is not None:
+            logger.warning("what lay at %s/%s is set aside: %s", request.stage, request.key, aside)
+        rename_into_place(folder, self.path(request.stage, request.key))
+        artifact = self.get(request.stage, request.key)
+        self._intact[artifact.path] = signature_of(artifact.path, artifact.manifest)  # its hashes are a moment old
+        return artifact
+
+    def _look_up(self, stage: str, key: str) -> tuple[Artifact | None, dict[str, str]]:
+        """The artifact and what is wrong with it, by file; neither if there is none."""
+        path = self.path(stage, key)
+        try:
+            manifest = self._manifest(path, stage, key)
+        except DamagedManifest as error:
+            return None, {MANIFEST: str(error)}
+        if manifest is None:
+            return None, {}
+        return Artifact(stage, key, path, manifest), wrong_sizes(path, manifest) or self._known_corrupt(path, manifest)
+
+    def _manifest(self, path: Path, stage: str, key: str) -> dict[str, Any] | None:
+        """The manifest, read again only when its file changes."""
+        try:
+            signature = signature_of(path, {"files": ()})
+        except OSError:
+            return read_manifest(path, stage, key)  # says what is wrong; mostly: there is none
+        known = self._manifests.get(path)
+        if known is not None and known[0] == signature:
+            return known[1]
+        manifest = read_manifest(path, stage, key)
+        if manifest is not None:
+            self._manifests[path] = (signature, manifest)
+        return manifest
+
+    def _known_corrupt(self, path: Path, manifest: Mapping[str, Any]) -> dict[str, str]:
+        """What an earlier look at the contents found wrong, unless somebody wrote since."""
+        signature, problems = self._corrupt.get(path, ((), {}))
+        return problems if problems and signature == signature_of(path, manifest) else {}
+
+    def _report(self, stage: str, key: str, problems: Mapping[str, str]) -> None:
+        """Warn once about a damaged artifact."""
+        path = self.path(stage, key)
+        if path not in self._reported:
+            self._reported.add(path)
+            said = "; ".join(f"{name} {problem}" for name, problem in list(problems.items())[:3])
+            more = f" and {len(problems) - 3} more" if len(problems) > 3 else ""
+            logger.warning("the artifact %s is damaged and counts as absent: %s%s", path, said, more)
 
 
 def make_writable_folder(path: Path, what: str, option: str) -> None:
@@ -182,42 +297,10 @@ def parts_folder(folder: Path) -> Path:
 
 
 def _clear_except_parts(folder: Path) -> None:
-    parts_folder(folder).mkdir(parents=True, exist_ok=True)
+    make_folders(parts_folder(folder))
     for entry in folder.iterdir():
         if entry != parts_folder(folder):
             shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
-
-
-def _publish(
-    folder: Path, target: Path, request: ArtifactRequest, summary: Mapping[str, Any], duration_s: float
-) -> None:
-    """Flush every file, write the manifest last and rename the folder into place."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
-    for path in files:
-        _fsync(path)
-    manifest = {
-        "stage": request.stage,
-        "version": request.version,
-        "key": request.key,
-        "config": dict(request.config),
-        "inputs": dict(request.inputs),
-        "plugins": dict(request.plugins),
-        "summary": dict(summary),
-        "files": {
-            str(path.relative_to(folder)): {"size_bytes": path.stat().st_size, "sha256": sha256_of(path)}
-            for path in files
-        },
-        "duration_s": round(duration_s, 3),
-        "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "host": socket.gethostname(),
-        "versions": package_versions(),
-    }
-    write_json(folder / MANIFEST, manifest)
-    _fsync(folder)
-    if target.exists():  # without its manifest it is not an artifact, only debris of a damaged store
-        shutil.rmtree(target)
-    os.replace(folder, target)
-    _fsync(target.parent)
 
 
 def package_versions() -> dict[str, str]:
@@ -231,11 +314,3 @@ def package_versions() -> dict[str, str]:
         except PackageNotFoundError:
             found[package] = "not installed"
     return found
-
-
-def _fsync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -91,7 +91,9 @@ def _of_model(config: EvaluationConfig, graph: EvaluationGraph, runtime: Runtime
     if base_model.folder is None:
         raise UserError("the micro world's model is trained by a sweep and speaks only its language; give a folder")
     check_has_template(base_model.folder, config.chat(), "chat_template")
-    base = make_node("base", {"micro": None, "fingerprint": base_model.fingerprint}, {}, base_model.runtime(runtime))
+    runtime = base_model.runtime(runtime)
+    graph = replace(graph, runtime=runtime)
+    base = make_node("base", {"micro": None, "fingerprint": base_model.fingerprint}, {}, runtime)
     path = Path(config.model)
     model = file_name(path.resolve().name if path.exists() else config.model)
     names = config.benchmarks.official()

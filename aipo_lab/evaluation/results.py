@@ -20,6 +20,7 @@ from aipo_lab.core.jsonl import read_json, write_json
 from aipo_lab.core.store import Artifact, Store
 from aipo_lab.evaluation.evaluation import MANIFEST, Evaluation, EvaluationConfig
 from aipo_lab.evaluation.scoring import ModelScores
+from aipo_lab.stages.definition import find_made
 
 SCORES = "scores.json"
 
@@ -84,10 +85,9 @@ def find_finished(evaluation: Evaluation, store: Store) -> list[Finished]:
     """The benchmarks that are answered and judged."""
     found = []
     for name, node in evaluation.scores.items():
-        scores = store.find(node.stage, node.key)
-        if scores is not None:
-            answers = evaluation.answers[name]
-            found.append(Finished(name, store.get(answers.stage, answers.key), scores))
+        scores, answers = find_made(store, node), find_made(store, evaluation.answers[name])
+        if scores is not None and answers is not None:
+            found.append(Finished(name, answers, scores))
     return found
 
 

@@ -57,6 +57,7 @@ def mt_bench(judgments: Path, model: str | None) -> list[ModelScores]:
             )
         if file.outside_scale:
             notes.append(f"{file.outside_scale} ratings are outside 1-10 and count as they are")
+        notes += file.notes
         made.append(ModelScores(name, _prefixed("mt_bench", file.scores), notes))
     return made
 
@@ -103,5 +104,6 @@ def _counts(unjudged: Mapping[str, str], what: str, duplicates: int) -> list[str
         where, reason = next(iter(unjudged.items()))
         notes.append(f"{len(unjudged)} {what} have no verdict and count for nothing, the first: {where} ({reason})")
     if duplicates:
-        notes.append(f"{duplicates} rows were replaced by a later one of the same question")
+        were = "row was" if duplicates == 1 else "rows were"
+        notes.append(f"{duplicates} {were} replaced by a later one of the same question")
     return notes

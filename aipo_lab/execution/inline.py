@@ -12,7 +12,7 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
-from aipo_lab.core.errors import StageFailed
+from aipo_lab.core.errors import InputLost, StageFailed
 from aipo_lab.core.store import Store
 from aipo_lab.execution.executor import EXECUTORS, ExecutorDefinition, ProgressSink, StageProgress
 from aipo_lab.execution.worker import encode_node
@@ -93,7 +93,7 @@ class _WorkerProcess:
         self.stopped = False
 
     def run(self, node: StageNode, on_progress: ProgressSink) -> float:
-        """Run a stage and return its seconds; raises `StageFailed` with the reason."""
+        """Run a stage and return its seconds; raises `StageFailed` with the reason (`InputLost` for an input)."""
         process = self._running_process(node.runtime.threads)
         assert process.stdin is not None
         assert process.stdout is not None
@@ -106,6 +106,8 @@ class _WorkerProcess:
             answer = json.loads(line)
             if answer["event"] == "done":
                 return float(answer["duration_s"])
+            if answer["event"] == "input_lost":
+                raise InputLost(answer["reference"], answer["reason"])
             if answer["event"] == "failed":
                 raise StageFailed(_failure_text(answer, self.store.log_path(node.stage, node.key)))
             on_progress(node, _as_progress(answer))

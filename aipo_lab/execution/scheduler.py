@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import heapq
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from aipo_lab.core.errors import StageFailed
+from aipo_lab.core.errors import InputLost, StageFailed
 from aipo_lab.core.store import Store
 from aipo_lab.execution.executor import Executor, StageProgress
+from aipo_lab.execution.pending import PendingStages
 from aipo_lab.stages.definition import StageNode
+from aipo_lab.stages.stored import find_stored
 
 POLL_S = 0.25
 
@@ -34,6 +34,10 @@ class GraphListener(Protocol):
 
     def failed(self, node: StageNode, reason: str) -> None:
         """The stage failed; what depends on it will not run."""
+        ...
+
+    def postponed(self, node: StageNode, reason: str) -> None:
+        """The stage could not start: an input was damaged and is made again; then it starts anew."""
         ...
 
     def tick(self) -> None:
@@ -62,63 +66,44 @@ class Scheduler:
         self.executor = executor
         self.listener = listener
 
-    def run(self, nodes: Sequence[StageNode]) -> GraphOutcome:
+    def run(self, nodes: Sequence[StageNode], known: Mapping[str, StageNode] | None = None) -> GraphOutcome:
         """Make the artifacts of all `nodes`, given with inputs before what needs them.
 
-        Failures are collected, not raised. On KeyboardInterrupt the executor is left running what it
-        runs: the caller shuts it down.
+        `known` are all nodes of the graph by reference (those given, by default): what is found damaged of them when it
+        is first used is made again. Failures are collected, not raised. On KeyboardInterrupt the executor is left
+        running what it runs: the caller shuts it down.
         """
+        known = known or {node.reference: node for node in nodes}
         outcome = GraphOutcome()
-        missing = {node.reference: node for node in nodes if not self.store.contains(node.stage, node.key)}
-        order = {reference: position for position, reference in enumerate(missing)}
-        waiting = {
-            reference: {name for name in node.request.inputs.values() if name in missing}
-            for reference, node in missing.items()
-        }
-        dependents: dict[str, list[str]] = defaultdict(list)
-        for reference, needs in waiting.items():
-            for need in needs:
-                dependents[need].append(reference)
-        ready = [order[reference] for reference, needs in waiting.items() if not needs]
-        heapq.heapify(ready)
-        names = list(missing)
+        stored = find_stored(nodes, self.store)
+        pending = PendingStages(self.store, known)
+        pending.add(node.reference for node in nodes if node.reference not in stored)
         running: dict[Future[float], StageNode] = {}
-        while ready or running:
-            while ready and len(running) < self.executor.capacity:
-                node = missing[names[heapq.heappop(ready)]]
+        while pending or running:
+            while pending and len(running) < self.executor.capacity:
+                node = pending.take()
                 self.listener.started(node)
                 running[self.executor.submit(node, self.listener.progressed)] = node
             done, _ = wait(running, timeout=POLL_S, return_when=FIRST_COMPLETED)
             for future in done:
-                node = running.pop(future)
-                if self._settle(node, future, outcome, dependents):
-                    for reference in dependents[node.reference]:
-                        waiting[reference].discard(node.reference)
-                        if not waiting[reference] and reference not in outcome.blocked:
-                            heapq.heappush(ready, order[reference])
+                self._settle(running.pop(future), future, outcome, pending)
             self.listener.tick()
         return outcome
 
-    def _settle(
-        self,
-        node: StageNode,
-        future: Future[float],
-        outcome: GraphOutcome,
-        dependents: Mapping[str, Sequence[str]],
-    ) -> bool:
-        """Record how a stage ended; whether its artifact is there now."""
+    def _settle(self, node: StageNode, future: Future[float], outcome: GraphOutcome, pending: PendingStages) -> None:
+        """Record how a stage ended."""
         error = future.exception()
         if error is None:
+            pending.finished(node.reference)
             self.listener.finished(node, future.result())
-            return True
+            return
+        if isinstance(error, InputLost):
+            culprit = outcome.blocked.get(error.reference, error.reference)
+            if culprit not in outcome.failures and pending.again(node.reference, error.reference):
+                self.listener.postponed(node, str(error))
+                return
         if not isinstance(error, StageFailed):
             raise error
         outcome.failures[node.reference] = f"{node.title}: {error}"
+        outcome.blocked |= dict.fromkeys(pending.failed(node.reference), node.reference)
         self.listener.failed(node, str(error))
-        pending = list(dependents.get(node.reference, ()))
-        while pending:
-            reference = pending.pop()
-            if reference not in outcome.blocked:
-                outcome.blocked[reference] = node.reference
-                pending += dependents.get(reference, ())
-        return False

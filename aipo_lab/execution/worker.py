@@ -15,10 +15,11 @@ import sys
 import threading
 import time
 import traceback
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TextIO
 
-from aipo_lab.core.errors import MissingDependency, StageFailed, UserError
+from aipo_lab.core.errors import InputLost, MissingDependency, StageFailed, UserError
 from aipo_lab.core.store import ArtifactRequest, Store
 from aipo_lab.stages.definition import Runtime, StageNode, run_stage
 
@@ -56,9 +57,7 @@ class Worker:
     def serve(self, requests: queue.Queue[str | None]) -> None:
         """Run every requested stage in turn."""
         while (line := requests.get()) is not None:
-            node = decode_node(json.loads(line))
-            redirect_output(self.store.log_path(node.stage, node.key))
-            self.say(self.run(node))
+            self.say(self.run(decode_node(json.loads(line))))
 
     def run(self, node: StageNode) -> dict[str, Any]:
         """Run one stage; the answer says how it ended."""
@@ -67,12 +66,17 @@ class Worker:
         torch.set_num_threads(node.runtime.threads)
         started = time.monotonic()
         try:
+            with self.store.errors():
+                redirect_output(self.store.log_path(node.stage, node.key))
             run_stage(node, self.store, self.progress, lambda: self.say({"event": "waiting"}))
+        except InputLost as lost:
+            return {"event": "input_lost", "reference": lost.reference, "reason": lost.reason}
         except (StageFailed, UserError, MissingDependency) as error:
             return {"event": "failed", "reason": str(error), "traceback": ""}
         except Exception as error:
             trace = traceback.format_exc()
-            print(trace, file=sys.stderr, flush=True)
+            with suppress(OSError):  # on a full disk the log is not written; the answer tells all the same
+                print(trace, file=sys.stderr, flush=True)
             return {"event": "failed", "reason": f"{type(error).__name__}: {error}", "traceback": trace}
         finally:
             give_memory_back()

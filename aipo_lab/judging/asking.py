@@ -7,15 +7,18 @@ import time
 from collections import deque
 from collections.abc import Mapping
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING
 
 from aipo_lab.core.errors import UserError
-from aipo_lab.judging.calling import Caller
-from aipo_lab.judging.calls import JudgeReply, JudgeRequest, Outcome, Unanswered, count_calls
+from aipo_lab.judging.calling import Caller, counted_tokens
+from aipo_lab.judging.calls import JudgeReply, JudgeRequest, Outcome, Unanswered, count_calls, outcome_of
+from aipo_lab.judging.completion import NO_LOGPROBS
 from aipo_lab.judging.money import BudgetReached, Price, Purse, estimate_cost, usd_text
 from aipo_lab.judging.replies import Fault, OutOfTime, Refusal
 from aipo_lab.judging.store import CallStore
 from aipo_lab.judging.stored import Settle
+from aipo_lab.judging.streaks import Streaks
 
 if TYPE_CHECKING:
     from aiohttp import ClientSession
@@ -24,8 +27,10 @@ POLL_S = 0.02
 """Between two looks at a call that another process makes, or at a budget that running calls hold."""
 STAGGER_S = 0.0015
 """Between the starts of two workers, so that replies do not come back in bursts that wait for each other."""
-FEWEST_FAILURES_IN_A_ROW = 16
-"""A server that failed this many calls in a row (or twice the concurrency, if more) is taken to be down."""
+
+
+class _Stopped(Exception):
+    """Everything stops before this call was sent."""
 
 
 class Asking:
@@ -47,7 +52,8 @@ class Asking:
         self._budget = budget
         self._price = price
         self._n_answered = 0
-        self._n_failed_in_a_row = 0
+        self._streaks = Streaks(caller.settings.concurrency)
+        self._turn_lock = asyncio.Lock()
         self._stop = asyncio.Event()
         self._error: UserError | None = None
         self._out_of_money = False
@@ -91,45 +97,90 @@ class Asking:
         """The outcome of a claimed call; None if it is not to be made because everything stops."""
         stored = self._store.find(call)  # another process may have been first
         if stored is not None:
-            return stored
-        most_usd = self._price.most_usd(request) if self._price else 0.0
-        if not await self._reserve(most_usd):
-            return None
-        cost_usd: float | None = None
-        reply: JudgeReply | None = None
+            return outcome_of(request, stored)
         try:
-            reply = await self._caller.call(session, request, self._pause)
-            cost_usd = self._price.reply_usd(reply) if self._price else None
-            self._store.put(call, request, reply, cost_usd)
-        except (Fault, Refusal) as failed:
-            return self._unanswered(failed)
-        finally:
-            self._budget.settle(most_usd, cost_usd or 0.0, answered=reply is not None)
-        self._n_answered += 1
-        self._n_failed_in_a_row = 0
-        return reply
+            reply = await self._caller.call(
+                partial(self._turn, request), partial(self._try, session, call, request), self._pause
+            )
+        except _Stopped:
+            return None
+        except Refusal as refusal:
+            self._give_up(self._streaks.useless(str(refusal)))
+            return Unanswered(str(refusal))
+        except Fault as fault:
+            if not isinstance(fault, OutOfTime):
+                self._give_up(self._streaks.failed(str(fault)))
+            return Unanswered(str(fault))
+        return self._answered(request, reply)
 
-    async def _reserve(self, most_usd: float) -> bool:
-        """Set a call's worst case aside, waiting for what running calls may give back; False if that is not enough."""
+    def _answered(self, request: JudgeRequest, reply: JudgeReply) -> Outcome:
+        self._n_answered += 1
+        if not reply.problem:
+            self._streaks.usable()
+        elif reply.problem == NO_LOGPROBS:
+            raise self._caller.no_logprobs(reply.problem)
+        else:
+            self._give_up(self._streaks.useless(reply.problem))
+        return outcome_of(request, reply)
+
+    async def _try(self, session: ClientSession, call: str, request: JudgeRequest) -> JudgeReply:
+        """Send a call once, store its reply and book what it cost, or its worst case where nobody knows."""
+        bound_usd = self._price.most_usd(request) if self._price else 0.0
+        slot = await self._slot()
+        try:
+            reserved_usd = await self._reserve(bound_usd)
+            cost_usd, lost_usd, is_answered = None, reserved_usd, False
+            try:
+                reply = await self._caller.send(session, request)
+                cost_usd, lost_usd, is_answered = self._price.reply_usd(reply) if self._price else None, 0.0, True
+                self._store.put(call, request, reply, cost_usd)
+                return reply
+            except (Fault, Refusal, UserError) as failed:
+                lost_usd = lost_usd if isinstance(failed, Fault) and failed.may_have_cost else 0.0
+                raise
+            finally:
+                spent_usd = cost_usd or 0.0
+                beyond_usd = max(0.0, spent_usd - bound_usd)
+                self._budget.settle(
+                    reserved_usd, spent_usd, lost_usd=lost_usd, beyond_usd=beyond_usd, answered=is_answered
+                )
+        finally:
+            self._caller.slots.give_back(slot)
+
+    async def _turn(self, request: JudgeRequest) -> None:
+        """Wait for a start within the limits per minute; one call of this process after the other."""
+        async with self._turn_lock:
+            while wait_s := self._caller.pace.wait_s(counted_tokens(request)):
+                await self._pause(wait_s, "the evaluation ended before its turn within the limits per minute")
+
+    async def _slot(self) -> int:
+        """Wait for one of the places of calls under way."""
+        while (slot := self._caller.slots.take()) is None:
+            await self._sleep(POLL_S)
+            if self._stop.is_set():
+                raise _Stopped
+        return slot
+
+    async def _reserve(self, bound_usd: float) -> float:
+        """Set a call's worst case aside, waiting for what running calls may give back; returns how much.
+
+        Raises `_Stopped` if that is not enough. The first call of all is made alone: what a server bills beyond the
+        bound is then known before the limit is near.
+        """
         while not self._stop.is_set():
-            if self._budget.reserve(most_usd):
-                return True
+            most_usd = bound_usd + self._budget.beyond_usd
+            if self._budget.reserve(most_usd, first_alone=True):
+                return most_usd
             if not self._budget.has_reservations and not self._budget.could_pay(most_usd):
                 self._out_of_money = True
                 self._stop.set()
             await self._sleep(POLL_S)
-        return False
+        raise _Stopped
 
-    def _unanswered(self, failed: Fault | Refusal) -> Unanswered:
-        if isinstance(failed, Refusal):
-            self._n_failed_in_a_row = 0
-        elif not isinstance(failed, OutOfTime):
-            self._n_failed_in_a_row += 1
-        limit = max(FEWEST_FAILURES_IN_A_ROW, 2 * self._caller.settings.concurrency)
-        if self._n_failed_in_a_row == limit and not self._stop.is_set():
-            self._give_up_reason = f"{limit} calls in a row failed, the last with: {failed}"
+    def _give_up(self, reason: str | None) -> None:
+        if reason is not None and not self._stop.is_set():
+            self._give_up_reason = reason
             self._stop.set()
-        return Unanswered(str(failed))
 
     async def _pause(self, wait_s: float, reason: str) -> None:
         """Sleep; raises `OutOfTime(reason)` if the deadline comes first or everything stops."""
@@ -148,7 +199,7 @@ class Asking:
     def _budget_reached(self) -> BudgetReached:
         left = estimate_cost((request for _, request in self._pending), self._price)
         lost_usd = self._budget.lost_usd
-        lost = f" and {usd_text(lost_usd)} that calls of killed processes may have cost" if lost_usd else ""
+        lost = f" and {usd_text(lost_usd)} that calls without an answer may have cost" if lost_usd else ""
         stored = "was answered and is stored" if self._n_answered == 1 else "were answered and are stored"
         return BudgetReached(
             f"the next call could pass the cost limit of {usd_text(self._budget.limit_usd or 0)}: "

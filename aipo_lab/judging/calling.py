@@ -6,20 +6,28 @@ the ideal rate at 640 calls/s, against 0.2 ms; and only its addresses and header
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aipo_lab.core.errors import MissingDependency, UserError
 from aipo_lab.judging.calls import JudgeReply, JudgeRequest
+from aipo_lab.judging.completion import read_reply
+from aipo_lab.judging.dialect import Dialect
 from aipo_lab.judging.endpoint import Endpoint
 from aipo_lab.judging.money import likely_prompt_tokens
-from aipo_lab.judging.pacing import Pace, backoff_wait_s
-from aipo_lab.judging.replies import Fault, NoLogprobs, failure, read_reply
+from aipo_lab.judging.pacing import Pace, Slots, backoff_wait_s, limits_path
+from aipo_lab.judging.replies import Fault, NoLogprobs, OutOfTime, error_of, failure
 from aipo_lab.judging.settings import JudgeSettings
 
 if TYPE_CHECKING:
     from aiohttp import ClientSession
 
+Turn = Callable[[], Awaitable[None]]
+"""Waits until a call may start within the limits per minute."""
+Try = Callable[[], Awaitable[JudgeReply]]
+"""Sends the call once; raises as `Caller.send` does."""
 Pause = Callable[[float, str], Awaitable[None]]
 """Sleeps for the seconds given; raises `OutOfTime` with the reason given if the time is up before that."""
 
@@ -30,11 +38,15 @@ LONGEST_RETRY_AFTER_S = 300.0
 class Caller:
     """Makes calls one by one; safe to share between threads, each with a session of its own."""
 
-    def __init__(self, settings: JudgeSettings, endpoint: Endpoint) -> None:
+    def __init__(self, settings: JudgeSettings, endpoint: Endpoint, shared: Path) -> None:
+        """`shared`: the folder where the processes that share the server's limits meet."""
         self.settings = settings
         self.endpoint = endpoint
-        self.request_pace = Pace(settings.requests_per_minute)
-        self.token_pace = Pace(settings.tokens_per_minute)
+        model = settings.deployment or settings.model
+        limits = partial(limits_path, shared, endpoint.url, model)
+        self.pace = Pace(limits("pace"), settings.requests_per_minute, settings.tokens_per_minute)
+        self.slots = Slots(limits("slots"), settings.concurrency)
+        self._dialect = Dialect(endpoint.url, model)
 
     def session(self) -> ClientSession:
         """A session for the running event loop; to be closed by `async with`."""
@@ -49,17 +61,17 @@ class Caller:
             trust_env=not self.endpoint.is_loopback,  # proxies; none lies between this machine and itself
         )
 
-    async def call(self, session: ClientSession, request: JudgeRequest, pause: Pause) -> JudgeReply:
+    async def call(self, turn: Turn, attempt_once: Try, pause: Pause) -> JudgeReply:
         """The reply, after as many tries as it takes.
 
-        Raises `Fault` when tries or time are used up, `Refusal` if the server will never answer this request,
-        `UserError` if it will answer none, and what `pause` raises.
+        Raises `Fault` when tries or time are used up, and what `turn`, `attempt_once` and `pause` raise.
         """
         for attempt in range(1, self.settings.attempts + 1):
-            wait_s = max(self.request_pace.wait_s(), self.token_pace.wait_s(_counted_tokens(request)))
-            await pause(wait_s, "the evaluation ended before its turn within the limits per minute")
+            await turn()
             try:
-                return await self._try(session, request)
+                return await attempt_once()
+            except OutOfTime:
+                raise
             except Fault as fault:
                 tried = f"{fault} (tried {'once' if attempt == 1 else f'{attempt} times'})"
                 if attempt == self.settings.attempts or fault.retry_after_s > LONGEST_RETRY_AFTER_S:
@@ -68,40 +80,48 @@ class Caller:
             await pause(wait_s, f"{tried}; the evaluation ended before the next try")
         raise AssertionError("there is at least one attempt")
 
-    async def _try(self, session: ClientSession, request: JudgeRequest) -> JudgeReply:
-        from aiohttp import ClientError
+    async def send(self, session: ClientSession, request: JudgeRequest) -> JudgeReply:
+        """One try: the reply to the request, sent again at once where the server wants it put otherwise.
 
-        body = self._body(request)
+        Raises `Fault` if the next try may succeed, `Refusal` if the server will never answer this request, `UserError`
+        if it will answer none.
+        """
+        while True:
+            body = self._dialect.body(request)
+            status, headers, received = await self._post(session, body)
+            if status == 200:
+                return read_reply(received, request)
+            error = error_of(received)
+            if not self._dialect.learns(body, status, error):
+                break
+        failed = failure(status, headers, error, self.endpoint.key_variable)
+        raise self.no_logprobs(str(failed)) if isinstance(failed, NoLogprobs) else failed
+
+    def no_logprobs(self, said: str) -> UserError:
+        """The error of a judge that lacks log-probabilities where they are needed."""
+        return UserError(
+            f"the judge {self.settings.model} gives no log-probabilities ({said}); "
+            "alpaca_eval needs those of the first token: use a judge model and server that return them for "
+            "`logprobs` and `top_logprobs`, or leave that benchmark out (arena_hard and mt_bench need none)"
+        )
+
+    async def _post(self, session: ClientSession, body: dict[str, Any]) -> tuple[int, Mapping[str, str], bytes]:
+        """Status, headers and body of the answer."""
+        from aiohttp import ClientConnectorError, ClientError
+
         try:
             # A redirect would carry the key to where the user never sent it.
             async with session.post(self.endpoint.url, json=body, allow_redirects=False) as response:
-                received = self.endpoint.redact(await response.read())
+                return response.status, response.headers, self.endpoint.redact(await response.read())
         except TimeoutError:
-            raise Fault(f"no answer within {self.settings.timeout_s:g} s") from None
+            raise Fault(f"no answer within {self.settings.timeout_s:g} s", may_have_cost=True) from None
         except ClientError as error:
             said = str(error).replace(" ssl:default", "")  # aiohttp says so of http addresses too
-            raise Fault(f"connection failed: {type(error).__name__}: {said}") from None
-        try:
-            if response.status == 200:
-                return read_reply(received, request)
-            raise failure(response.status, response.headers, received, self.endpoint.key_variable)
-        except NoLogprobs as error:
-            raise UserError(
-                f"the judge {self.settings.model} gives no log-probabilities{f' ({error})' if str(error) else ''}; "
-                "alpaca_eval needs those of the first token: use a judge model and server that return them for "
-                "`logprobs` and `top_logprobs`, or leave that benchmark out (arena_hard and mt_bench need none)"
-            ) from None
-
-    def _body(self, request: JudgeRequest) -> dict[str, Any]:
-        body: dict[str, Any] = {
-            "model": self.settings.deployment or self.settings.model,
-            "messages": [{"role": message.role, "content": message.content} for message in request.messages],
-            "max_tokens": request.max_tokens,
-            "temperature": request.temperature,
-        }
-        return body | ({"logprobs": True, "top_logprobs": request.top_logprobs} if request.top_logprobs else {})
+            arrived = not isinstance(error, ClientConnectorError)
+            reason = f"connection failed: {type(error).__name__}: {said}"
+            raise Fault(reason, may_have_cost=arrived) from None
 
 
-def _counted_tokens(request: JudgeRequest) -> int:
+def counted_tokens(request: JudgeRequest) -> int:
     """What servers count against a limit per minute when a call starts: the prompt, and the reply at its cap."""
     return likely_prompt_tokens(request) + request.max_tokens

@@ -32,23 +32,47 @@ class JudgeRequest:
 
 @dataclass(frozen=True)
 class JudgeReply:
-    """A judge's answer. `first_token_logprobs`: (token, natural log-probability), likeliest first, if asked for."""
+    """A judge's answer. `first_token_logprobs`: (token, natural log-probability), likeliest first, if asked for.
+
+    `problem`: why it is unusable though it was paid for, else empty; judges report such a reply as `Unanswered`.
+    """
 
     text: str
     finish_reason: str
     prompt_tokens: int
     completion_tokens: int
     first_token_logprobs: tuple[tuple[str, float], ...] = ()
+    problem: str = ""
 
 
 @dataclass(frozen=True)
 class Unanswered:
-    """A call without a usable reply, and why; asked again when the evaluation runs again."""
+    """A call without a usable reply, and why; asked again when the evaluation runs again, unless it would repeat."""
 
     reason: str
 
 
 Outcome = JudgeReply | Unanswered
+
+CUT_OFF, FILTERED = "length", "content_filter"
+"""Finish reasons: the cap on tokens was reached; a filter took the words away."""
+
+
+def would_repeat(temperature: float, reply: JudgeReply, before: JudgeReply | None = None) -> bool:
+    """Whether asking again is bound to give this useless reply again.
+
+    So it is if the reply was decoded greedily, and cut off or filtered, or says what the one `before` it said.
+    """
+    was_same = before is not None and (reply.text, reply.problem) == (before.text, before.problem)
+    return temperature == 0 and (was_same or reply.finish_reason in (CUT_OFF, FILTERED))
+
+
+def outcome_of(request: JudgeRequest, reply: JudgeReply) -> Outcome:
+    """What a stored reply is to who asks."""
+    if not reply.problem:
+        return reply
+    repeats = "; asked again it would repeat that, so it is not (another label of the judge asks anew)"
+    return Unanswered(reply.problem + (repeats if would_repeat(request.temperature, reply) else ""))
 
 
 def count_calls(n: int) -> str:
@@ -75,6 +99,7 @@ class Judge(Protocol):
     def discard(self, request: JudgeRequest, reason: str) -> None:
         """Mark the stored reply to `request` as unusable: kept on disk with the reason, asked again on the next run.
 
-        "Next run" means a new judge object; this one goes on answering with the same reply.
+        A run is one command with all its judges: they go on answering with the same reply. Where a new reply would
+        only repeat the old one (see `would_repeat`), the old one stays for later runs too.
         """
         ...

@@ -29,14 +29,15 @@ class Claims:
     def claim(self, call: str) -> Iterator[bool]:
         """Whether the caller may make the call (a hash in hexadecimal) until the block ends; never waits."""
         byte = int(call[:15], 16)
-        claimed = self._take(byte)
+        claimed = self.take(byte)
         try:
             yield claimed
         finally:
             if claimed:
-                self._give_back(byte)
+                self.give_back(byte)
 
-    def _take(self, byte: int) -> bool:
+    def take(self, byte: int) -> bool:
+        """Whether the caller may have this byte until it gives it back; never waits."""
         with self._lock:
             if byte in self._held:
                 return False
@@ -47,7 +48,8 @@ class Claims:
             self._held.add(byte)
             return True
 
-    def _give_back(self, byte: int) -> None:
+    def give_back(self, byte: int) -> None:
+        """End a claim."""
         with self._lock:
             fcntl.lockf(self._descriptor, fcntl.LOCK_UN, 1, byte)
             self._held.remove(byte)

@@ -25,7 +25,7 @@ class ApiJudge(StoredJudge):
 
     def __init__(self, settings: JudgeSettings, store: CallStore, budget: Purse) -> None:
         super().__init__(settings.model, store)
-        self._caller = Caller(settings, find_endpoint(settings))
+        self._caller = Caller(settings, find_endpoint(settings), store.folder)
         self._budget = budget
         self._price = find_price(settings.model, settings.prices)
         if self._price is None and budget.limit_usd is not None:

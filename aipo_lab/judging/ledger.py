@@ -13,6 +13,7 @@ import json
 import os
 import socket
 import struct
+import time
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -38,14 +39,20 @@ class _State:
     """What a slot holds. `reserved`: by owner, the picodollars it has set aside and for how many calls."""
 
     limit_usd: float | None
+    started_s: float
     spent: int = 0
     lost: int = 0
+    beyond: int = 0
     n_calls: int = 0
     reserved: dict[str, list[int]] = field(default_factory=dict)
 
     def fits(self, reserved: int) -> bool:
         """Whether that much may be reserved beside what is spent and lost."""
         return self.limit_usd is None or self.spent + self.lost + reserved <= _picodollars(self.limit_usd)
+
+    def is_untried(self) -> bool:
+        """Whether there is a limit and nothing was billed so far."""
+        return self.limit_usd is not None and not self.spent and not self.lost
 
     def total_reserved(self) -> int:
         """Of all owners together."""
@@ -61,21 +68,22 @@ class SharedBudget:
     """A `Budget` (same interface) for any number of processes of one machine and their threads.
 
     The command's first process makes the file, the others open it by its path. What a process had reserved when it
-    died may have been billed: it counts against the limit for good, as `lost_usd`. Every operation raises `UserError`
-    if the file cannot be used any more.
+    died may have been billed: it counts against the limit for good, as `lost_usd`, as calls without an answer do. Every
+    operation raises `UserError` if the file cannot be used any more.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         with self._locked() as state:
             self.limit_usd = state.limit_usd
+            self.started_s = state.started_s
 
     @classmethod
     def create(cls, path: Path, limit_usd: float | None) -> SharedBudget:
         """Start a ledger in a new file; raises `FileExistsError`, as a second command must not reset the first's."""
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         try:
-            _write(descriptor, 0, _content(_State(limit_usd)))
+            _write(descriptor, 0, _content(_State(limit_usd, time.time())))
         finally:
             os.close(descriptor)
         return cls(path)
@@ -93,10 +101,16 @@ class SharedBudget:
 
     @property
     def lost_usd(self) -> float:
-        """The worst case of the calls whose process died."""
+        """See `Purse.lost_usd`."""
         with self._locked(change=True) as state:
             state.give_up_dead_owners()
             return state.lost / PICODOLLARS
+
+    @property
+    def beyond_usd(self) -> float:
+        """See `Purse.beyond_usd`."""
+        with self._locked() as state:
+            return state.beyond / PICODOLLARS
 
     @property
     def n_calls(self) -> int:
@@ -118,23 +132,35 @@ class SharedBudget:
             state.give_up_dead_owners()
             return state.fits(_picodollars(most_usd))
 
-    def reserve(self, most_usd: float) -> bool:
+    def reserve(self, most_usd: float, *, first_alone: bool = False) -> bool:
         """See `Purse.reserve`."""
         most = _picodollars(most_usd)
         with self._locked(change=True) as state:
+            if first_alone and most and state.is_untried() and state.reserved:
+                return False
             if not state.fits(state.total_reserved() + most):
                 return False
             amount, calls = state.reserved.get(_this_process(), [0, 0])
             state.reserved[_this_process()] = [amount + most, calls + 1]
             return True
 
-    def settle(self, reserved_usd: float, spent_usd: float, *, answered: bool = True) -> None:
+    def settle(
+        self,
+        reserved_usd: float,
+        spent_usd: float,
+        *,
+        lost_usd: float = 0.0,
+        beyond_usd: float = 0.0,
+        answered: bool = True,
+    ) -> None:
         """See `Purse.settle`; to be called by the process that reserved."""
         with self._locked(change=True) as state:
             amount, calls = state.reserved.pop(_this_process())
             if calls > 1:
                 state.reserved[_this_process()] = [amount - _picodollars(reserved_usd), calls - 1]
             state.spent += _picodollars(spent_usd)
+            state.lost += _picodollars(lost_usd)
+            state.beyond = max(state.beyond, _picodollars(beyond_usd))
             state.n_calls += answered
 
     @contextmanager

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import threading
+import time
+import unicodedata
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date
@@ -72,9 +74,19 @@ def find_price(model: str, overrides: Mapping[str, Price]) -> Price | None:
 
 
 def most_prompt_tokens(request: JudgeRequest) -> int:
-    """An upper bound: a token of a byte-level vocabulary stands for at least one byte."""
-    n_bytes = sum(len(message.content.encode("utf-8", "surrogatepass")) for message in request.messages)
+    """An upper bound: a token stands for at least one byte of the text, or of what NFKC makes of it.
+
+    Byte-level vocabularies take the text as it is; SentencePiece may normalise it first, which can lengthen it.
+    """
+    n_bytes = sum(_most_bytes(message.content) for message in request.messages)
     return n_bytes + EXTRA_TOKENS_PER_MESSAGE * (len(request.messages) + 1)
+
+
+def _most_bytes(text: str) -> int:
+    if text.isascii():
+        return len(text)
+    forms = (text, unicodedata.normalize("NFKC", text))
+    return max(len(form.encode("utf-8", "surrogatepass")) for form in forms)
 
 
 def likely_prompt_tokens(request: JudgeRequest) -> int:
@@ -127,7 +139,17 @@ class Purse(Protocol):
 
     @property
     def lost_usd(self) -> float:
-        """The worst case of calls that will never be settled: counts against the limit."""
+        """The worst case of calls whose bill nobody knows (killed, timed out, cut off): counts against the limit."""
+        ...
+
+    @property
+    def beyond_usd(self) -> float:
+        """The most that a reply cost beyond its worst case (a server's own system prompt): later calls add it."""
+        ...
+
+    @property
+    def started_s(self) -> float:
+        """When the command began, in seconds since 1970."""
         ...
 
     @property
@@ -144,28 +166,41 @@ class Purse(Protocol):
         """Whether the limit has room for a call apart from those under way; once False, always False."""
         ...
 
-    def reserve(self, most_usd: float) -> bool:
-        """Set money aside; False, and nothing set aside, if the limit could be passed."""
+    def reserve(self, most_usd: float, *, first_alone: bool = False) -> bool:
+        """Set money aside; False, and nothing set aside, if the limit could be passed.
+
+        `first_alone`: under a limit, False too while another call is under way and nothing was billed so far.
+        """
         ...
 
-    def settle(self, reserved_usd: float, spent_usd: float, *, answered: bool = True) -> None:
-        """End a reservation: what was spent of it is gone, the rest is free again."""
+    def settle(
+        self,
+        reserved_usd: float,
+        spent_usd: float,
+        *,
+        lost_usd: float = 0.0,
+        beyond_usd: float = 0.0,
+        answered: bool = True,
+    ) -> None:
+        """End a reservation: what was spent of it, or may have been (`lost_usd`), is gone, the rest is free again.
+
+        `beyond_usd`: what the call cost beyond its worst case.
+        """
         ...
 
 
 class Budget:
     """Money that concurrent calls share: a call reserves its worst case before it starts and settles it afterwards.
 
-    Counts what this process spends, from its start; safe to share between threads and judges. Calls without an
-    answer count as free, since a server reports no cost for them.
+    Counts what this process spends, from its start; safe to share between threads and judges.
     """
-
-    lost_usd = 0.0
-    """Calls end with the process, and so does this object."""
 
     def __init__(self, limit_usd: float | None) -> None:
         self.limit_usd = limit_usd
         self.spent_usd = 0.0
+        self.lost_usd = 0.0
+        self.beyond_usd = 0.0
+        self.started_s = time.time()
         self.n_calls = 0
         self._reserved_usd: list[float] = []
         self._lock = threading.Lock()
@@ -181,20 +216,32 @@ class Budget:
         with self._lock:
             return self._fits([most_usd])
 
-    def reserve(self, most_usd: float) -> bool:
+    def reserve(self, most_usd: float, *, first_alone: bool = False) -> bool:
         """See `Purse.reserve`."""
         with self._lock:
-            if not self._fits([*self._reserved_usd, most_usd]):
+            untried = self.limit_usd is not None and not self.spent_usd and not self.lost_usd and most_usd > 0
+            if (first_alone and untried and self._reserved_usd) or not self._fits([*self._reserved_usd, most_usd]):
                 return False
             self._reserved_usd.append(most_usd)
             return True
 
-    def settle(self, reserved_usd: float, spent_usd: float, *, answered: bool = True) -> None:
+    def settle(
+        self,
+        reserved_usd: float,
+        spent_usd: float,
+        *,
+        lost_usd: float = 0.0,
+        beyond_usd: float = 0.0,
+        answered: bool = True,
+    ) -> None:
         """See `Purse.settle`."""
         with self._lock:
             self._reserved_usd.remove(reserved_usd)
             self.spent_usd += spent_usd
+            self.lost_usd += lost_usd
+            self.beyond_usd = max(self.beyond_usd, beyond_usd)
             self.n_calls += answered
 
     def _fits(self, reserved_usd: list[float]) -> bool:
-        return self.limit_usd is None or self.spent_usd + math.fsum(reserved_usd) <= self.limit_usd
+        gone_usd = self.spent_usd + self.lost_usd
+        return self.limit_usd is None or gone_usd + math.fsum(reserved_usd) <= self.limit_usd

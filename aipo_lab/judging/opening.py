@@ -23,7 +23,8 @@ def open_judge(
     or model folder, an unwritable `store_folder`, and a cost limit without a known price.
     """
     make_writable_folder(store_folder, "store of judge calls", "--store")
-    store = CallStore(store_folder, settings.identity())
+    purse = budget or Budget(settings.max_cost_usd)
+    store = CallStore(store_folder, settings.identity(), purse.started_s)
     if settings.engine == "local":
         return LocalJudge(settings, store, device)
-    return ApiJudge(settings, store, budget or Budget(settings.max_cost_usd))
+    return ApiJudge(settings, store, purse)

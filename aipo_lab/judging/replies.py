@@ -1,32 +1,35 @@
-"""Reading a server's answer to one call: a reply, or why there is none and whether asking again may help."""
+"""Why a call got no reply: what a status other than 200 means, and whether asking again may help."""
 
 from __future__ import annotations
 
 import json
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
 
-from pydantic import BaseModel, Field, FiniteFloat, ValidationError
-
 from aipo_lab.core.errors import UserError
-from aipo_lab.judging.calls import JudgeReply, JudgeRequest
-from aipo_lab.judging.money import CHARACTERS_PER_TOKEN, likely_prompt_tokens
 
 SHOWN_CHARACTERS = 200
 TRANSIENT_STATUSES = frozenset({408, 409, 425, 429})
 """Of the 4xx statuses those that pass; every 5xx may pass too."""
+GATEWAY_STATUSES = frozenset({408, 502, 504, 520, 521, 522, 523, 524})
+"""Said by what stands before a server, which may still be at work or have finished."""
 REFUSAL_CODES = frozenset({"context_length_exceeded", "content_filter", "string_above_max_length"})
 
 
 class Fault(Exception):
-    """This try failed, the next may not. `retry_after_s`: the server's wish, 0 if it has none."""
+    """This try failed, the next may not. `retry_after_s`: the server's wish, 0 if it has none.
 
-    def __init__(self, reason: str, retry_after_s: float = 0.0) -> None:
+    `may_have_cost`: whether the server may have worked on the call, and bill it, without telling.
+    """
+
+    def __init__(self, reason: str, retry_after_s: float = 0.0, *, may_have_cost: bool = False) -> None:
         super().__init__(reason)
         self.retry_after_s = retry_after_s
+        self.may_have_cost = may_have_cost
 
 
 class OutOfTime(Fault):
@@ -38,89 +41,26 @@ class Refusal(Exception):
 
 
 class NoLogprobs(Exception):
-    """The server answered, but without the log-probabilities that were asked for."""
+    """The server has not the log-probabilities that were asked for."""
 
 
-class _TokenLogprob(BaseModel):
-    token: str
-    logprob: FiniteFloat
+@dataclass(frozen=True)
+class ServerError:
+    """An error body: OpenAI's code and message, and the request's parameter that it is about, as far as it says so."""
+
+    code: str
+    message: str
+    parameter: str = ""
 
 
-class _Position(BaseModel):
-    top_logprobs: list[_TokenLogprob] = Field(default_factory=list)
-
-
-class _Logprobs(BaseModel):
-    content: list[_Position] | None = None
-
-
-class _Message(BaseModel):
-    content: str
-
-
-class _Choice(BaseModel):
-    message: _Message
-    finish_reason: str | None = None
-    logprobs: _Logprobs | None = None
-
-
-class _Usage(BaseModel):
-    prompt_tokens: int = Field(ge=0)
-    completion_tokens: int = Field(ge=0)
-
-
-class _Completion(BaseModel):
-    """The fields of a chat completion that are used (OpenAI API reference, "The chat completion object")."""
-
-    choices: list[_Choice] = Field(min_length=1)
-    usage: _Usage | None = None
-
-
-def read_reply(body: bytes, request: JudgeRequest) -> JudgeReply:
-    """The reply in the body of a status 200. Tokens are estimated where a server does not count them.
-
-    Raises `Fault` for anything but a whole completion, `NoLogprobs` if the request's log-probabilities are missing.
-    """
-    try:
-        completion = _Completion.model_validate(json.loads(body))
-    except ValidationError as error:
-        detail = error.errors(include_url=False, include_input=False)[0]
-        place = ".".join(str(part) for part in detail["loc"])
-        raise Fault(f"the reply is not a chat completion: {place or 'body'}: {detail['msg']}") from None
-    except (ValueError, RecursionError):
-        raise Fault(f"the reply is not JSON: {_start(body)}") from None
-    choice = completion.choices[0]
-    text = choice.message.content
-    usage = completion.usage or _Usage(
-        prompt_tokens=likely_prompt_tokens(request), completion_tokens=math.ceil(len(text) / CHARACTERS_PER_TOKEN)
-    )
-    return JudgeReply(
-        text=text,
-        finish_reason=choice.finish_reason or "stop",
-        prompt_tokens=usage.prompt_tokens,
-        completion_tokens=usage.completion_tokens,
-        first_token_logprobs=_first_token(choice) if request.top_logprobs else (),
-    )
-
-
-def _first_token(choice: _Choice) -> tuple[tuple[str, float], ...]:
-    positions = choice.logprobs.content if choice.logprobs else None
-    if positions == [] and not choice.message.content:
-        return ()  # the model ended before its first token
-    top = positions[0].top_logprobs if positions else []
-    if not top:
-        raise NoLogprobs
-    return tuple((row.token, row.logprob) for row in sorted(top, key=lambda row: -row.logprob))
-
-
-def failure(status: int, headers: Mapping[str, str], body: bytes, key_variable: str) -> Exception:
+def failure(status: int, headers: Mapping[str, str], error: ServerError, key_variable: str) -> Exception:
     """What a status other than 200 means: a `Fault`, a `Refusal` or a `UserError` that says what to do."""
-    code, message = _error_of(body)
+    code, message = error.code, error.message
     said = f"status {status}: {message}"
     if status == 402 or code == "insufficient_quota":
         return UserError(f"the judge's account has no credit left ({said}); replies so far are stored: run again later")
     if status >= 500 or status in TRANSIENT_STATUSES:
-        return Fault(said, _retry_after_s(headers))
+        return Fault(said, _retry_after_s(headers), may_have_cost=status in GATEWAY_STATUSES)
     if code in REFUSAL_CODES or "maximum context length" in message:
         return Refusal(said)
     if status == 400 and "logprob" in message:
@@ -140,32 +80,46 @@ def _remedy(status: int, key_variable: str) -> str:
     return "this server does not take such calls: choose another judge model, or another server with base_url"
 
 
-def _error_of(body: bytes) -> tuple[str, str]:
-    """Code and message of an error body in OpenAI's form, or its beginning."""
+def error_of(body: bytes) -> ServerError:
+    """The error in a body of OpenAI's form, or the body's beginning."""
     try:
         value: Any = json.loads(body)
     except (ValueError, RecursionError):
-        return "", _start(body)
+        return ServerError("", start_of(body))
     error = value.get("error", value) if isinstance(value, dict) else value
     if not isinstance(error, dict):
-        return "", str(error)[:SHOWN_CHARACTERS]
+        return ServerError("", str(error)[:SHOWN_CHARACTERS])
     message = error.get("message") or error.get("detail") or body.decode("utf-8", "replace")
-    return str(error.get("code") or error.get("type") or ""), str(message)[:SHOWN_CHARACTERS]
+    return ServerError(
+        str(error.get("code") or error.get("type") or ""),
+        str(message)[:SHOWN_CHARACTERS],
+        str(error.get("param") or ""),
+    )
 
 
-def _start(body: bytes) -> str:
+def start_of(body: bytes) -> str:
+    """The beginning of a body, as a message shows it."""
     text = body[: 4 * SHOWN_CHARACTERS].decode("utf-8", "replace")[:SHOWN_CHARACTERS]
     return repr(text) if text else "nothing"
 
 
 def _retry_after_s(headers: Mapping[str, str]) -> float:
-    """The header Retry-After: seconds or an HTTP date (RFC 9110, section 10.2.3); 0 without one."""
+    """The header Retry-After: seconds or an HTTP date (RFC 9110, section 10.2.3); 0 without one.
+
+    A date is compared with the server's own clock where the header Date tells it.
+    """
     value = headers.get("Retry-After", "")
     try:
-        return max(0.0, float(value))
+        seconds = float(value)
     except ValueError:
-        pass
+        until, now = _http_date(value), _http_date(headers.get("Date", "")) or datetime.now(UTC)
+        seconds = (until - now).total_seconds() if until else 0.0
+    return max(0.0, seconds) if not math.isnan(seconds) else 0.0
+
+
+def _http_date(value: str) -> datetime | None:
     try:
-        return max(0.0, (parsedate_to_datetime(value) - datetime.now(UTC)).total_seconds())
+        moment = parsedate_to_datetime(value)
     except (ValueError, TypeError):
-        return 0.0
+        return None
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

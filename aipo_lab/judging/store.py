@@ -1,8 +1,9 @@
 """The call store: one JSON file per answered call, so that nobody pays for it again.
 
 Layout: `<first two digits>/<hash>.json` holds the reply; `<hash>.discarded-<n>.json` an unusable one with the reason;
-`claims.lock` says who is making which call (claims.py). The hash is over what determines the reply. Files are renamed
-into place but not flushed one by one: what a power cut damages is reported, counts as absent and is asked again.
+`claims.lock` says who is making which call (claims.py). The hash is over what determines the reply. A reply is flushed
+to the disk, and so is its name, before it counts as answered: it was paid for. What is damaged all the same is
+reported, counts as absent and is asked again.
 """
 
 from __future__ import annotations
@@ -10,8 +11,8 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import math
 import os
-import threading
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime
@@ -21,8 +22,10 @@ from typing import Any
 from pydantic import Field
 
 from aipo_lab.core.config import StrictModel
+from aipo_lab.core.durability import flush, make_folders
 from aipo_lab.core.errors import UserError
-from aipo_lab.judging.calls import JudgeReply, JudgeRequest
+from aipo_lab.core.jsonl import write_bytes_atomically
+from aipo_lab.judging.calls import JudgeReply, JudgeRequest, would_repeat
 from aipo_lab.judging.claims import claims_on
 
 logger = logging.getLogger(__name__)
@@ -70,10 +73,14 @@ def request_hash(identity: Mapping[str, Any], request: JudgeRequest) -> str:
 
 
 class CallStore:
-    """The replies of one judge under a folder that judges and processes share."""
+    """The replies of one judge under a folder that judges and processes share.
 
-    def __init__(self, folder: Path, identity: Mapping[str, Any]) -> None:
+    `run_started_s`: unusable replies since then are this run's own, and not asked for again.
+    """
+
+    def __init__(self, folder: Path, identity: Mapping[str, Any], run_started_s: float = math.inf) -> None:
         self.folder = folder
+        self.run_started_s = run_started_s
         self.identity = dict(identity)
         self._claims = claims_on(folder / "claims.lock")
         self._reported: set[str] = set()
@@ -83,22 +90,34 @@ class CallStore:
         return request_hash(self.identity, request)
 
     def find(self, call: str) -> JudgeReply | None:
-        """The stored reply, or None; a damaged file is reported and counts as absent."""
-        stored = self._read(call)
+        """The stored reply, or the unusable one that this run got; None if it is still to be asked for.
+
+        A damaged file is reported and counts as absent.
+        """
+        stored = self._read(self._path(call), call)
+        if stored is None and self.run_started_s < math.inf:
+            newest = self._newest_discarded(call)
+            stored = newest if newest and newest.answered_at.timestamp() >= self.run_started_s else None
         return None if stored is None else stored.reply
 
     def put(self, call: str, request: JudgeRequest, reply: JudgeReply, cost_usd: float | None) -> None:
-        """Store a reply under its hash at once; raises `UserError` if the folder cannot be written to."""
-        path = self._path(call)
-        value = {
+        """Store a reply under its hash at once; raises `UserError` if the folder cannot be written to.
+
+        One with a problem is stored as discarded, unless a new one would only repeat it.
+        """
+        attempt = self.attempt(call)
+        aside = bool(reply.problem) and not self._would_repeat(call, request.temperature, reply)
+        path = self._path(call, f".discarded-{attempt}.json") if aside else self._path(call)
+        value: dict[str, Any] = {
             "hash": call,
             "identity": self.identity,
             "request": request_content(request),
             "reply": vars(reply),
             "cost_usd": cost_usd,
-            "attempt": self.attempt(call),
-            "answered_at": datetime.now(UTC).isoformat(timespec="milliseconds"),
+            "attempt": attempt,
+            "answered_at": datetime.now(UTC).isoformat(timespec="microseconds"),
         }
+        value |= {"discarded": reply.problem} if aside else {}
         try:
             _write(path, value)
         except OSError as error:
@@ -115,53 +134,57 @@ class CallStore:
         return number
 
     def discard(self, call: str, reason: str) -> None:
-        """Keep the stored reply aside with the reason; nothing happens if there is none (another process was first)."""
-        stored = self._read(call)
-        if stored is not None:
+        """Keep the stored reply aside with the reason, unless a new one would only repeat it.
+
+        Nothing happens if there is none (another process was first).
+        """
+        stored = self._read(self._path(call), call)
+        if stored is not None and not self._would_repeat(call, stored.request["temperature"], stored.reply):
             value = stored.model_dump(mode="json") | {"discarded": reason}
             _write(self._path(call, f".discarded-{self.attempt(call)}.json"), value)
             Path(self._path(call)).unlink(missing_ok=True)
+            flush(Path(self._path(call)).parent)
 
     def claim(self, call: str) -> AbstractContextManager[bool]:
         """Whether this caller, of all threads and processes, may make the call until the block ends; never waits."""
         return self._claims.claim(call)
 
+    def _would_repeat(self, call: str, temperature: float, reply: JudgeReply) -> bool:
+        before = self._newest_discarded(call)
+        return would_repeat(temperature, reply, before.reply if before else None)
+
+    def _newest_discarded(self, call: str) -> StoredCall | None:
+        n_discarded = self.attempt(call) - 1
+        return self._read(self._path(call, f".discarded-{n_discarded}.json"), call) if n_discarded else None
+
     def _path(self, call: str, suffix: str = ".json") -> str:
         return f"{self.folder}/{call[:2]}/{call}{suffix}"
 
-    def _read(self, call: str) -> StoredCall | None:
-        path = self._path(call)
+    def _read(self, path: str, call: str) -> StoredCall | None:
         try:
             with open(path, "rb") as stream:  # noqa: PTH123 - as above
                 stored = StoredCall.model_validate(json.loads(stream.read()))
         except FileNotFoundError:
             return None
         except (ValueError, RecursionError) as error:  # not JSON, not UTF-8, or not of this form
-            self._report_damage(call, str(error).splitlines()[0])
+            self._report_damage(path, str(error).splitlines()[0])
             return None
         if stored.hash != call:
-            self._report_damage(call, "it is another call's file")
+            self._report_damage(path, "it is another call's file")
             return None
         return stored
 
-    def _report_damage(self, call: str, reason: str) -> None:
-        if call not in self._reported:
-            self._reported.add(call)
-            logger.warning("%s is damaged (%s): the call is made again", self._path(call), reason)
+    def _report_damage(self, path: str, reason: str) -> None:
+        if path not in self._reported:
+            self._reported.add(path)
+            logger.warning("%s is damaged (%s): the call is made again", path, reason)
 
 
 def _write(path: str, value: Mapping[str, Any]) -> None:
-    """Write and rename into place; unlike `write_json` without indentation and flush (see the module's words)."""
-    temporary = f"{path}.{os.getpid()}-{threading.get_ident()}.tmp"
+    """Write, flush and rename into place; unlike `write_json` without indentation."""
     content = json.dumps(value, allow_nan=False).encode()
     try:
-        _write_bytes(temporary, content)
+        write_bytes_atomically(path, content)
     except FileNotFoundError:
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
-        _write_bytes(temporary, content)
-    os.replace(temporary, path)
-
-
-def _write_bytes(path: str, content: bytes) -> None:
-    with open(path, "wb") as stream:  # noqa: PTH123 - as above
-        stream.write(content)
+        make_folders(Path(path).parent)
+        write_bytes_atomically(path, content)

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 
 from aipo_lab.core.progress import Progress
-from aipo_lab.judging.calls import JudgeReply, JudgeRequest, Outcome
+from aipo_lab.judging.calls import JudgeReply, JudgeRequest, Outcome, outcome_of
 from aipo_lab.judging.store import CallStore
 
 Settle = Callable[[str, Outcome], None]
@@ -31,9 +31,9 @@ class StoredJudge(ABC):
         hashes = [self._store.hash(request) for request in requests]
         calls = dict(zip(hashes, requests, strict=True))
         outcomes: dict[str, Outcome] = {}
-        for call in calls:
+        for call, request in calls.items():
             if (reply := self._discarded.get(call) or self._store.find(call)) is not None:
-                outcomes[call] = reply
+                outcomes[call] = outcome_of(request, reply)
 
         def settle(call: str, outcome: Outcome) -> None:
             outcomes[call] = outcome

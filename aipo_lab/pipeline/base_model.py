@@ -29,7 +29,7 @@ class BaseModel:
         return {"micro": None, "fingerprint": self.fingerprint}
 
     def runtime(self, runtime: Runtime) -> Runtime:
-        """`runtime` with the folder to link to, if there is one."""
+        """`runtime` with the folder of the model, if there is one: every stage that may open it needs it."""
         return runtime.model_copy(update={"model_folder": str(self.folder) if self.folder else None})
 
 

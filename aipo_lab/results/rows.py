@@ -41,19 +41,65 @@ class ResultRow:
 
 def write_results(path: Path, rows: list[ResultRow]) -> None:
     """Write `results.csv`: fixed columns, then swept recipe keys, then metric columns in sorted order."""
-    metrics = sorted({name for row in rows for name in row.metrics})
-    swept = sorted({name for row in rows for name in row.hyperparameters} - set(HYPERPARAMETER_COLUMNS))
+    writer = ResultsWriter(path)
+    writer.update("", rows)
+    writer.write()
+
+
+class ResultsWriter:
+    """Writes `results.csv` again and again while a sweep runs, each time formatting only what has changed.
+
+    Rows come in groups (a trial each), which keep the order they first came in. A new column means formatting all.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._groups: dict[str, list[ResultRow]] = {}
+        self._text: dict[str, str] = {}
+        self._swept: set[str] = set()
+        self._metrics: set[str] = set()
+
+    def update(self, group: str, rows: list[ResultRow]) -> None:
+        """Set the rows of a group, new or known."""
+        self._groups[group] = rows
+        self._text.pop(group, None)
+        swept = {name for row in rows for name in row.hyperparameters} - set(HYPERPARAMETER_COLUMNS)
+        metrics = {name for row in rows for name in row.metrics}
+        if not (swept <= self._swept and metrics <= self._metrics):
+            self._swept |= swept
+            self._metrics |= metrics
+            self._text.clear()
+
+    def rows(self) -> list[ResultRow]:
+        """All rows, group by group."""
+        return [row for rows in self._groups.values() for row in rows]
+
+    def write(self) -> None:
+        """Replace the file."""
+        swept, metrics = sorted(self._swept), sorted(self._metrics)
+        for group, rows in self._groups.items():
+            if group not in self._text:
+                self._text[group] = _csv_text([_cells(row, swept, metrics) for row in rows])
+        header = _csv_text([[*FIXED_COLUMNS, *swept, *metrics]])
+        write_text_atomically(self._path, header + "".join(self._text[group] for group in self._groups))
+
+
+def _cells(row: ResultRow, swept: list[str], metrics: list[str]) -> list[str | int]:
+    return [
+        row.trial,
+        row.objective,
+        *(row.hyperparameters.get(name, "") for name in HYPERPARAMETER_COLUMNS),
+        row.iteration,
+        row.state,
+        *(row.hyperparameters.get(name, "") for name in swept),
+        *(_format(row.metrics[name]) if name in row.metrics else "" for name in metrics),
+    ]
+
+
+def _csv_text(lines: list[list[str | int]]) -> str:
     stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow([*FIXED_COLUMNS, *swept, *metrics])
-    for row in rows:
-        hyperparameters = [row.hyperparameters.get(name, "") for name in HYPERPARAMETER_COLUMNS]
-        writer.writerow(
-            [row.trial, row.objective, *hyperparameters, row.iteration, row.state]
-            + [row.hyperparameters.get(name, "") for name in swept]
-            + [_format(row.metrics[name]) if name in row.metrics else "" for name in metrics]
-        )
-    write_text_atomically(path, stream.getvalue())
+    csv.writer(stream, lineterminator="\n").writerows(lines)
+    return stream.getvalue()
 
 
 def read_results(path: Path) -> list[ResultRow]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -31,6 +32,9 @@ STAGE_NAMES = (
     "judge",
     "judge_official",
 )
+
+RESULT_STAGES = ("judge", "judge_official")
+"""What they write is reported, not an input of further stages."""
 
 Config = TypeVar("Config", bound=StrictModel)
 
@@ -60,7 +64,7 @@ class Runtime(StrictModel):
     parallel: ParallelSettings = Field(
         default_factory=ParallelSettings, description="how a training is spread over processes"
     )
-    model_folder: str | None = Field(None, description="where the base model's folder is on this machine")
+    model_folder: str | None = Field(None, description="the base model's folder in this run; none: it is in the store")
     answer_file: str | None = Field(None, description="the official answer file that given answers are read from")
     judging: JudgingRuntime | None = Field(None, description="how official benchmarks are judged")
 
@@ -109,7 +113,7 @@ class StageNode:
         """The key of the artifact it makes."""
         return self.request.key
 
-    @property
+    @cached_property
     def reference(self) -> str:
         """`<stage>/<key>`, as other nodes name it among their inputs."""
         return f"{self.stage}/{self.key}"
@@ -144,12 +148,22 @@ def get_stage(name: str) -> StageDefinition:
     return _DEFINITIONS[name]
 
 
+def find_made(store: Store, node: StageNode) -> Artifact | None:
+    """The node's artifact if it is in the store; results, which no further stage checks, with their content checked."""
+    look_up = store.find_intact if node.stage in RESULT_STAGES else store.find
+    return look_up(node.stage, node.key)
+
+
 def run_stage(
     node: StageNode, store: Store, progress: Progress, on_wait: Callable[[], None] = lambda: None
 ) -> Artifact:
-    """Make the node's artifact in this process (or find it made). Its inputs must be in the store."""
+    """Make the node's artifact in this process (or find it made).
+
+    Raises `InputLost` if an input is damaged (it is set aside) or not in the store, `UserError` if the store cannot be
+    written to.
+    """
     definition = get_stage(node.stage)
-    inputs = {name: store.get(*reference.split("/")) for name, reference in node.request.inputs.items()}
+    inputs = {name: store.take_input(reference) for name, reference in node.request.inputs.items()}
 
     def build(folder: Path) -> Mapping[str, Any]:
         context = StageContext(

@@ -32,12 +32,12 @@ class JudgeOfficialConfig(OfficialQuestions):
     unjudged_share: float = Field(description="largest share of verdicts that may be missing")
 
 
-@stage("judge_official", version=1, config=JudgeOfficialConfig)
+@stage("judge_official", version=2, config=JudgeOfficialConfig)
 def judge_official(context: StageContext[JudgeOfficialConfig]) -> Mapping[str, Any]:
     """Write the scores; `unjudged` among them is the percentage of verdicts that are missing.
 
     Raises `StageFailed` when more are missing than `unjudged_share` allows; they are asked for again when the stage
-    runs again, and nothing else is.
+    runs again, but for those that would only be cut off or filtered again, and nothing else is.
     """
     config = context.config
     benchmark = load_official(config.benchmark, config.limit)
@@ -76,10 +76,12 @@ def _require_verdicts(judged: Judged, n_verdicts: int, config: JudgeOfficialConf
     if n_missing == n_verdicts:
         raise StageFailed(
             f"not one of {n_verdicts} verdicts of {config.benchmark} was given, so there is no score; the first: "
-            f"{where} ({reason}). The next run asks for them again; if the judge never gives one, try another judge"
+            f"{where} ({reason}). The next run asks for those again that could turn out otherwise; if the judge "
+            "never gives one, try another judge"
         )
     raise StageFailed(
         f"{n_missing} of {n_verdicts} verdicts of {config.benchmark} are missing, and benchmarks.unjudged_share = "
         f"{config.unjudged_share:g} allows less; the first: {where} ({reason}). The next run asks again for what is "
-        "missing; if the judge never gives it, raise benchmarks.unjudged_share or try another judge"
+        "missing, unless it would only repeat; if the judge never gives it, raise benchmarks.unjudged_share or try "
+        "another judge"
     )

@@ -14,6 +14,7 @@ from aipo_lab.core.config import StrictModel
 from aipo_lab.core.jsonl import write_jsonl
 from aipo_lab.models.policy import POLICIES
 from aipo_lab.stages.definition import StageContext, stage
+from aipo_lab.stages.policy_folder import policy_folder
 from aipo_lab.training.config import Precision, TrainSettings
 from aipo_lab.training.logprobs import all_pair_logps
 from aipo_lab.training.pairs import load_pairs
@@ -49,7 +50,7 @@ class ReferenceConfig(StrictModel):
 def reference(context: StageContext[ReferenceConfig]) -> Mapping[str, Any]:
     """Write `reference.jsonl`."""
     config = context.config
-    policy = POLICIES.get(context.inputs["policy"].file("model"), context.runtime.device, "float32")
+    policy = POLICIES.get(policy_folder(context), context.runtime.device, "float32")
     path = context.inputs["pairs"].file("pairs.jsonl")
     pairs, _ = load_pairs(path, policy.tokenizer, config.max_prompt_tokens, config.max_response_tokens)
     logps = all_pair_logps(

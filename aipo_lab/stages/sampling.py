@@ -14,17 +14,17 @@ from aipo_lab.models.decoding import ignored_settings
 from aipo_lab.models.policy import POLICIES, Policy
 from aipo_lab.models.template import ChatSettings
 from aipo_lab.stages.definition import StageContext
+from aipo_lab.stages.policy_folder import policy_folder
 
 
 def input_policy(context: StageContext[Any]) -> Policy:
     """The stage's `policy` input, in the data type of its engine."""
-    folder = context.inputs["policy"].file("model")
-    return POLICIES.get(folder, context.runtime.device, context.config.engine.dtype)
+    return POLICIES.get(policy_folder(context), context.runtime.device, context.config.engine.dtype)
 
 
 def input_engine(context: StageContext[Any]) -> Engine:
     """The engine of the stage's settings on its `policy` input."""
-    return open_engine(context.config.engine, context.inputs["policy"].file("model"), context.runtime.device)
+    return open_engine(context.config.engine, policy_folder(context), context.runtime.device)
 
 
 def sample(

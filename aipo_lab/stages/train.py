@@ -10,6 +10,7 @@ from typing import Any
 
 from aipo_lab.models.policy import POLICIES
 from aipo_lab.stages.definition import StageContext, stage
+from aipo_lab.stages.policy_folder import policy_folder
 from aipo_lab.training.config import TrainConfig
 from aipo_lab.training.job import TrainingJob, run_job
 from aipo_lab.training.launch import launch
@@ -34,7 +35,7 @@ def _job(context: StageContext[TrainConfig]) -> TrainingJob:
     return TrainingJob(
         config=context.config,
         parallel=runtime.parallel,
-        model=context.inputs["policy"].file("model"),
+        model=policy_folder(context),
         pairs=context.inputs["pairs"].file("pairs.jsonl"),
         reference=reference and reference.file("reference.jsonl"),
         folder=context.folder,

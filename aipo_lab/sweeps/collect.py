@@ -11,7 +11,7 @@ from aipo_lab.core.store import Artifact, Store
 from aipo_lab.pipeline.graph import Iteration, TrialGraph
 from aipo_lab.report.samples import Sample
 from aipo_lab.results.rows import ResultRow
-from aipo_lab.stages.definition import StageNode
+from aipo_lab.stages.definition import StageNode, find_made
 from aipo_lab.sweeps.plan import SweepGraph
 from aipo_lab.sweeps.sweep import Sweep, Trial
 from aipo_lab.tracking.tracker import CurvePoint, DatasetRef
@@ -21,42 +21,57 @@ SAMPLED_PROMPTS = 3
 
 def find_artifact(store: Store, node: StageNode) -> Artifact | None:
     """The node's artifact if it is in the store."""
-    return store.find(node.stage, node.key)
+    return find_made(store, node)
 
 
-def trial_rows(trial: Trial, graph: TrialGraph, store: Store, failed: bool) -> list[ResultRow]:
+class Scores:
+    """The scores of a sweep's iterations, each read once: they are shared by trials, and artifacts never change."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._known: dict[str, dict[str, float]] = {}
+
+    def of(self, iteration: Iteration) -> dict[str, float] | None:
+        """The metrics of all benchmarks of an iteration, or None while one is missing."""
+        metrics: dict[str, float] = {}
+        for benchmark, node in iteration.scores.items():
+            if node.reference not in self._known:
+                artifact = find_artifact(self._store, node)
+                if artifact is None:
+                    return None
+                self._known[node.reference] = _metrics(benchmark, artifact)
+            metrics |= self._known[node.reference]
+        return metrics
+
+
+def trial_rows(trial: Trial, graph: TrialGraph, scores: Scores, failed: bool) -> list[ResultRow]:
     """One row per iteration: complete with metrics, or failed or pending without."""
     hyperparameters = trial.hyperparameters()
     rows = []
     for iteration in graph.iterations:
-        metrics = _metrics(iteration, store)
+        metrics = scores.of(iteration)
         state = "complete" if metrics is not None else "failed" if failed else "pending"
         rows.append(ResultRow(trial.name, trial.objective, hyperparameters, iteration.t, state, metrics or {}))
     return rows
 
 
-def _metrics(iteration: Iteration, store: Store) -> dict[str, float] | None:
-    """The metrics of all benchmarks of an iteration, or None while one is missing."""
-    metrics: dict[str, float] = {}
-    for benchmark, node in iteration.scores.items():
-        artifact = find_artifact(store, node)
-        if artifact is None:
-            return None
-        scores = read_json(artifact.file("scores.json"))
-        metrics[f"{benchmark}/n"] = scores[BENCHMARK_METRICS[benchmark].win_rate.split("/")[1]]["n"]
-        for name, score in scores.items():
-            metrics[f"{benchmark}/{name}"] = score["value"]
-            if score["se"] is not None:
-                metrics[f"{benchmark}/{name}_se"] = score["se"]
+def _metrics(benchmark: str, artifact: Artifact) -> dict[str, float]:
+    scores = read_json(artifact.file("scores.json"))
+    metrics = {f"{benchmark}/n": scores[BENCHMARK_METRICS[benchmark].win_rate.split("/")[1]]["n"]}
+    for name, score in scores.items():
+        metrics[f"{benchmark}/{name}"] = score["value"]
+        if score["se"] is not None:
+            metrics[f"{benchmark}/{name}_se"] = score["se"]
     return metrics
 
 
 def sweep_rows(sweep: Sweep, graph: SweepGraph, store: Store, failures: Mapping[str, str]) -> list[ResultRow]:
     """The rows of all trials, in the order of the sweep."""
+    scores = Scores(store)
     return [
         row
         for trial in sweep.trials
-        for row in trial_rows(trial, graph.trials[trial.name], store, trial.name in failures)
+        for row in trial_rows(trial, graph.trials[trial.name], scores, trial.name in failures)
     ]
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from statistics import fmean
@@ -18,8 +20,12 @@ from aipo_lab.pipeline.evaluation_graph import JudgingPlace
 from aipo_lab.pipeline.graph import GraphBuilder, TrialGraph
 from aipo_lab.pipeline.recipe import ComputeConfig, Recipe
 from aipo_lab.stages.definition import STAGE_NAMES, Runtime, StageNode
+from aipo_lab.stages.stored import find_stored
 from aipo_lab.sweeps.sweep import Sweep
 from aipo_lab.training.config import ParallelSettings
+
+SAMPLED_DURATIONS = 200
+"""Stored stages of one kind whose durations an estimate reads: more make its mean no better, only later."""
 
 
 @dataclass(frozen=True)
@@ -93,13 +99,28 @@ def build_graph(
     if resources is None:
         resources = find_resources(trial.recipe.benchmarks for trial in sweep.trials)
     graphs = {}
-    for trial in sweep.trials:
-        source = trial.recipe.model.source
-        if source not in models:
-            models[source] = find_base_model(source)
-        runtime = runtime_of(trial.recipe.compute)
-        graphs[trial.name] = GraphBuilder(trial.recipe, models[source], runtime, resources, place).build()
-    return SweepGraph(graphs, {trial.name: trial.recipe for trial in sweep.trials}, models, resources)
+    with _collector_paused():
+        for trial in sweep.trials:
+            source = trial.recipe.model.source
+            if source not in models:
+                models[source] = find_base_model(source)
+            runtime = runtime_of(trial.recipe.compute)
+            graphs[trial.name] = GraphBuilder(trial.recipe, models[source], runtime, resources, place).build()
+        graph = SweepGraph(graphs, {trial.name: trial.recipe for trial in sweep.trials}, models, resources)
+        assert len(graph.users) == len(graph.nodes)  # both are made here, while the collector is paused
+    return graph
+
+
+@contextmanager
+def _collector_paused() -> Iterator[None]:
+    """Hundreds of thousands of nodes are made and none is freed: looking for garbage among them takes half the time."""
+    paused = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if paused:
+            gc.enable()
 
 
 def runtime_of(compute: ComputeConfig) -> Runtime:
@@ -112,29 +133,36 @@ def runtime_of(compute: ComputeConfig) -> Runtime:
     )
 
 
-def plan_stages(graph: SweepGraph, store: Store) -> list[StagePlan]:
-    """The plan, stage by stage in pipeline order; stages the sweep does not use are left out."""
+def plan_stages(graph: SweepGraph, store: Store, stored: set[str] | None = None) -> list[StagePlan]:
+    """The plan, stage by stage in pipeline order; stages the sweep does not use are left out.
+
+    `stored` are the references of what is in the store, where the caller knows them already.
+    """
+    if stored is None:
+        stored = find_stored(graph.nodes.values(), store)
     unshared = Counter(node.stage for trial in graph.trials.values() for node in trial.nodes().values())
-    plans = []
-    for stage in STAGE_NAMES:
-        nodes = [node for node in graph.nodes.values() if node.stage == stage]
-        stored = [node for node in nodes if store.contains(node.stage, node.key)]
-        left = {node.reference for node in nodes} - {node.reference for node in stored}
-        if nodes:
-            plans.append(
-                StagePlan(
-                    stage=stage,
-                    unshared=unshared[stage],
-                    distinct=len(nodes),
-                    shared=sum(len(graph.users[node.reference]) > 1 for node in nodes),
-                    stored=len(stored),
-                    tokens=sum(
-                        _most_tokens(graph.nodes[reference], graph.recipes[graph.users[reference][0]])
-                        for reference in left
-                    ),
-                )
-            )
-    return plans
+    by_stage: dict[str, list[StageNode]] = defaultdict(list)
+    for node in graph.nodes.values():
+        by_stage[node.stage].append(node)
+    return [
+        _stage_plan(graph, stage, by_stage[stage], unshared[stage], stored)
+        for stage in STAGE_NAMES
+        if stage in by_stage
+    ]
+
+
+def _stage_plan(
+    graph: SweepGraph, stage: str, nodes: Sequence[StageNode], unshared: int, stored: set[str]
+) -> StagePlan:
+    left = [node for node in nodes if node.reference not in stored]
+    return StagePlan(
+        stage=stage,
+        unshared=unshared,
+        distinct=len(nodes),
+        shared=sum(len(graph.users[node.reference]) > 1 for node in nodes),
+        stored=len(nodes) - len(left),
+        tokens=sum(_most_tokens(node, graph.recipes[graph.users[node.reference][0]]) for node in left),
+    )
 
 
 def _most_tokens(node: StageNode, recipe: Recipe) -> int:
@@ -155,22 +183,33 @@ def _n_turns(config: Mapping[str, Any]) -> int:
     return n_questions * entry.n_turns
 
 
-def estimate_duration_s(graph: SweepGraph, store: Store, workers: int) -> float | None:
+def known_durations(graph: SweepGraph, store: Store, stored: set[str]) -> dict[str, list[float]]:
+    """Seconds that stored stages took, by stage: of at most `SAMPLED_DURATIONS` each, evenly spread over the sweep."""
+    by_stage: dict[str, list[StageNode]] = defaultdict(list)
+    for reference, node in graph.nodes.items():
+        if reference in stored:
+            by_stage[node.stage].append(node)
+    durations_s: dict[str, list[float]] = defaultdict(list)
+    for stage, nodes in by_stage.items():
+        for node in nodes[:: -(-len(nodes) // SAMPLED_DURATIONS)]:
+            artifact = store.find(node.stage, node.key)
+            if artifact is not None:
+                durations_s[stage].append(artifact.duration_s)
+    return durations_s
+
+
+def estimate_duration_s(graph: SweepGraph, store: Store, workers: int, stored: set[str] | None = None) -> float | None:
     """Seconds the rest of the sweep should take, from the durations of stored stages of the same kind.
 
-    None when a stage that is left to do has never run in this store.
+    None when a stage that is left to do has never run in this store. `stored` as for `plan_stages`.
     """
-    known: dict[str, list[float]] = defaultdict(list)
-    left: Counter[str] = Counter()
-    for node in graph.nodes.values():
-        artifact = store.find(node.stage, node.key)
-        if artifact is None:
-            left[node.stage] += 1
-        else:
-            known[node.stage].append(artifact.duration_s)
-    if any(stage not in known for stage in left):
+    if stored is None:
+        stored = find_stored(graph.nodes.values(), store)
+    known_s = known_durations(graph, store, stored)
+    left = Counter(node.stage for reference, node in graph.nodes.items() if reference not in stored)
+    if any(not known_s[stage] for stage in left):
         return None
-    return sum(count * fmean(known[stage]) for stage, count in left.items()) / max(workers, 1)
+    return sum(count * fmean(known_s[stage]) for stage, count in left.items()) / max(workers, 1)
 
 
 def sweep_workers(sweep: Sweep) -> int:

@@ -17,18 +17,13 @@ from aipo_lab.pipeline.evaluation_graph import JudgingPlace
 from aipo_lab.results.rows import ResultRow, write_results
 from aipo_lab.results.selection import Selection, parse_rule, select_per_objective
 from aipo_lab.stages.definition import StageNode
-from aipo_lab.sweeps.collect import (
-    pipeline_counts,
-    sweep_rows,
-    training_curve,
-    trial_datasets,
-    trial_rows,
-    trial_samples,
-)
+from aipo_lab.stages.stored import find_stored
+from aipo_lab.sweeps.collect import pipeline_counts, sweep_rows, trial_samples
 from aipo_lab.sweeps.folder import SweepFolder, SweepSummary, sweep_id
 from aipo_lab.sweeps.plan import StagePlan, SweepGraph, build_graph, plan_stages
+from aipo_lab.sweeps.recording import Recorder
 from aipo_lab.sweeps.sweep import Sweep, Trial
-from aipo_lab.tracking.tracker import Tracker, TrialRecord
+from aipo_lab.tracking.tracker import Tracker
 
 
 class StudyListener(GraphListener):
@@ -78,25 +73,23 @@ class Study:
         """Run what is missing; returns the rows. KeyboardInterrupt leaves results so far in the folder."""
         started = time.monotonic()
         self.tracker.start_sweep(self.summary.sweep_id, self.sweep.name, self._params(), {})
-        missing = [node for node in self.graph.nodes.values() if not self.store.contains(node.stage, node.key)]
-        progress = _TrialProgress(self, listener, missing)
+        stored = find_stored(self.graph.nodes.values(), self.store)
+        missing = [node for reference, node in self.graph.nodes.items() if reference not in stored]
+        recorder = Recorder(self.sweep, self.graph, self.store, self.folder.results, self.tracker)
         try:
+            progress = _TrialProgress(self, listener, recorder, stored)
             if missing:
                 workers = executor()
                 try:
-                    progress.outcome = Scheduler(self.store, workers, progress).run(missing)
+                    progress.outcome = Scheduler(self.store, workers, progress).run(missing, self.graph.nodes)
                 finally:
                     workers.shutdown()
-            for (
-                name,
-                reason,
-            ) in self.failures.items():  # again: other stages of the trial may have ended since
-                self.end_trial(next(trial for trial in self.sweep.trials if trial.name == name), reason)
+            progress.end_failed_again()
         finally:
             if missing:
                 self.summary.duration_s += time.monotonic() - started
             self.summary.failures = self.failures
-            rows = self.write_results()
+            rows = recorder.close()
             self.folder.save_summary(self.summary)
         self.summary.finished = True
         self.folder.save_summary(self.summary)
@@ -107,24 +100,6 @@ class Study:
         rows = sweep_rows(self.sweep, self.graph, self.store, self.failures)
         write_results(self.folder.results, rows)
         return rows
-
-    def end_trial(self, trial: Trial, reason: str = "") -> None:
-        """Take note that a trial is over and tell the tracker."""
-        if reason:
-            self.failures[trial.name] = reason
-        graph = self.graph.trials[trial.name]
-        self.tracker.log_trial(
-            TrialRecord(
-                trial=trial.name,
-                objective=trial.objective,
-                params=trial.hyperparameters(),
-                rows=trial_rows(trial, graph, self.store, bool(reason)),
-                curves=training_curve(graph, self.store),
-                state="failed" if reason else "complete",
-                reason=reason,
-                datasets=trial_datasets(graph, self.store),
-            )
-        )
 
     def plan(self) -> list[StagePlan]:
         """What is done and what is left, by stage."""
@@ -197,21 +172,25 @@ class Study:
 
 
 class _TrialProgress(GraphListener):
-    """Follows which trials are done as their stages finish."""
+    """Follows which trials are done as their stages finish; what each event costs does not grow with the sweep."""
 
-    def __init__(self, study: Study, listener: StudyListener, missing: list[StageNode]) -> None:
+    def __init__(self, study: Study, listener: StudyListener, recorder: Recorder, stored: set[str]) -> None:
         self.study = study
         self.listener = listener
+        self.recorder = recorder
+        self.stored = stored
         self.outcome = GraphOutcome()
-        references = {node.reference for node in missing}
-        self.left = {
-            trial.name: references & graph.nodes().keys()
-            for trial, graph in zip(study.sweep.trials, study.graph.trials.values(), strict=True)
-        }
+        self.ended: set[str] = set()
+        self.left = {name: graph.nodes().keys() - stored for name, graph in study.graph.trials.items()}
         self.trials = {trial.name: trial for trial in study.sweep.trials}
         for name, needed in self.left.items():
             if not needed:
                 self._end(name)
+
+    def end_failed_again(self) -> None:
+        """Record failed trials once more: other stages of theirs may have ended since."""
+        for name, reason in self.study.failures.items():
+            self._record(name, reason)
 
     @override
     def started(self, node: StageNode) -> None:
@@ -224,11 +203,11 @@ class _TrialProgress(GraphListener):
     @override
     def finished(self, node: StageNode, duration_s: float) -> None:
         self.listener.finished(node, duration_s)
+        self.stored.add(node.reference)
         for name in self.study.graph.users[node.reference]:
             self.left[name].discard(node.reference)
             if not self.left[name] and name not in self.study.failures:
                 self._end(name)
-                self.study.write_results()
 
     @override
     def failed(self, node: StageNode, reason: str) -> None:
@@ -236,13 +215,23 @@ class _TrialProgress(GraphListener):
         for name in self.study.graph.users[node.reference]:
             if name not in self.study.failures:
                 self._end(name, f"{node.title} failed: {reason}")
-                self.study.write_results()
+
+    @override
+    def postponed(self, node: StageNode, reason: str) -> None:
+        self.listener.postponed(node, reason)
 
     @override
     def tick(self) -> None:
         self.listener.tick()
 
     def _end(self, name: str, reason: str = "") -> None:
-        trial = self.trials[name]
-        self.study.end_trial(trial, reason)
-        self.listener.trial_ended(trial, "failed" if reason else "complete", reason)
+        if name in self.ended:  # an artifact that it needs no more was damaged and is made again
+            return
+        self.ended.add(name)
+        if reason:
+            self.study.failures[name] = reason
+        self._record(name, reason)
+        self.listener.trial_ended(self.trials[name], "failed" if reason else "complete", reason)
+
+    def _record(self, name: str, reason: str) -> None:
+        self.recorder.trial_ended(name, self.study.graph.trials[name].nodes().keys() & self.stored, reason)

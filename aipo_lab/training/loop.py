@@ -89,7 +89,7 @@ class PairTrainer:
         """Run the steps that are left; returns the rows of all steps."""
         from aipo_lab.training.fused.layers import fused_layers
 
-        curve = checkpoints.restore(self.updater) if checkpoints else []
+        curve = checkpoints.restore(self.updater, self.device) if checkpoints else []
         model = self.policy.model
         checkpointing = gradient_checkpointing(model, self.settings.gradient_checkpointing)
         with checkpointing, frozen_garbage(), fused_layers(model, wanted=self.updater.fused):

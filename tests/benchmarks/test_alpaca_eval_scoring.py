@@ -326,7 +326,7 @@ def test_an_absent_file_is_named(tmp_path: Path) -> None:
         (lambda rows: [{**rows[0], "generator": "other"}, *rows[1:]], "outputs of one model are needed"),
         (lambda rows: [*rows, rows[0]], "more than once"),
         (lambda rows: [{**rows[0], "output": 3}, *rows[1:]], "'output' is missing or no text"),
-        (lambda rows: [{**rows[0], "output": "half an emoji"}, *rows[1:]], "lone surrogates"),
+        (lambda rows: [{**rows[0], "output": "half an emoji"}, *rows[1:]], "1 judged answers differ from the outputs"),
         (lambda rows: [annotation(n) for n in range(5)], "holds annotations, not a model's outputs"),
     ],
 )

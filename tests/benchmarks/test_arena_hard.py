@@ -232,6 +232,14 @@ def test_two_attempts_are_read_together(bench: ArenaHard, answers: list[Answer])
     assert set(judged.unjudged.values()) == {"no verdict label (attempts: 2, the last one cut off by its length limit)"}
 
 
+def test_a_thought_that_is_cut_off_does_not_swallow_the_second_attempt(bench: ArenaHard, answers: list[Answer]) -> None:
+    judge = ScriptedJudge(lambda request: "<think>[[A>>B]]?" if len(request.messages) == 2 else "[[B>A]]")
+    judged = bench.judge("m", answers, None, judge, QUIET)
+    assert judged.unjudged == {}
+    assert {game["score"] for row in judged.judgments for game in row["games"]} == {"B>A"}
+    assert {game["judgment"] for row in judged.judgments for game in row["games"]} == {"\n<think>[[A>>B]]?\n[[B>A]]"}
+
+
 def test_what_is_unjudged_and_only_that_is_asked_in_the_next_run(bench: ArenaHard, answers: list[Answer]) -> None:
     """Game 1 of three questions fails: no reply, no verdict at all, no reply to the second attempt."""
     ids = [question.id for question in bench.questions]

@@ -95,3 +95,10 @@ def test_strong_preferences_weigh_three() -> None:
     assert V01.labels["B>A"] == (0.0, 1)
     assert V2.labels["A<<B"] == V2.labels["B>>A"] == (0.0, 3)
     assert V2.labels["B=A"] == (0.5, 1)
+
+
+@pytest.mark.parametrize("rules", [V01, V2])
+def test_labels_that_are_only_thought_are_no_verdict(rules: Rules) -> None:
+    assert rules.read_verdict("<think>[[B>A]]?</think> My final verdict: [[A>B]]") == "A>B"
+    assert rules.read_verdict("it may be [[B>A]]</think> [[A>B]]") == "A>B"
+    assert rules.read_verdict("<think>it may be [[B>A]]") is None

@@ -268,6 +268,21 @@ def test_what_has_no_rating_is_listed_and_never_counted(bench: MtBench, tmp_path
     assert set(file_scores.unjudged) == set(judged.unjudged)
 
 
+def test_replies_that_rate_twice_or_in_another_form_are_noted(bench: MtBench) -> None:
+    odd: dict[tuple[str, int], Outcome] = {
+        ("81", 1): reply("[[5]], or rather [[9]]"),
+        ("81", 2): reply("Rating: [[8/10]]"),
+        ("82", 1): reply("<think>[[9]]?</think>[[5]]"),
+    }
+    judged = run(bench, ScriptedJudge(bench, outcomes=odd))
+    assert judged.scores["score"].value == 5
+    assert "[[8/10]]" in judged.unjudged["81, turn 2"]
+    assert [note.split(";")[0] for note in judged.notes] == [
+        "1 replies hold several different ratings",
+        "1 replies hold no rating in FastChat's form, [[number]], but e.g. [[8/10]]",
+    ]
+
+
 def test_nothing_rated_gives_no_score(cache: Path) -> None:
     bench = MtBench.load(2)
     judge = ScriptedJudge(

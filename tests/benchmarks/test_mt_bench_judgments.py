@@ -181,6 +181,16 @@ def test_official_rows_of_failed_calls_are_unjudged(tmp_path: Path) -> None:
     assert result.contradictions == 1
 
 
+def test_texts_with_several_ratings_or_another_form_are_counted(tmp_path: Path) -> None:
+    rows = [row(81, 1, 5, judgment="[[5]] or [[6]]"), row(81, 2, -1, judgment="[[8/10]]"), row(82, 1, 7)]
+    (result,) = score_mt_bench(write(tmp_path / "f", rows)).values()
+    assert result.scores["score"].value == 6
+    assert [note.split(";")[0] for note in result.notes] == [
+        "1 replies hold several different ratings",
+        "1 replies hold no rating in FastChat's form, [[number]], but e.g. [[8/10]]",
+    ]
+
+
 def test_a_file_without_texts_is_scored(tmp_path: Path) -> None:
     bare = [{key: entry[key] for key in ("question_id", "model", "judge", "score", "turn")} for entry in full()]
     result = score_one(tmp_path / "f", bare)
@@ -249,7 +259,7 @@ def test_all_problems_are_named_at_once(tmp_path: Path) -> None:
     path.write_text(path.read_text() + '{"question_id": 81, "mod')
     with pytest.raises(UserError) as caught:
         score_mt_bench(path)
-    for problem in ("line 1: score:", "line 1: turn:", "line 2: a pairwise", "line 3: not a JSON object"):
+    for problem in ("line 1: score:", "line 1: turn:", "line 2: a pairwise", "line 3: not JSON (", "middle of a row"):
         assert problem in str(caught.value)
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from aipo_lab.benchmarks.mt_bench.rating import LARGEST_RATING, Unrated, rating_of
+from aipo_lab.benchmarks.mt_bench.rating import LARGEST_RATING, Unrated, rating_notes, rating_of
 
 DIGITS = "0123456789"
 
@@ -105,3 +105,43 @@ def test_no_reply_breaks_it(reply: str) -> None:
 @given(st.text(st.characters(exclude_characters="[]")), st.integers(1, 10), st.text())
 def test_a_rating_is_found_after_and_before_any_text(before: str, rating: int, after: str) -> None:
     assert rating_of(f"{before}[[{rating}]]{after}") == rating
+
+
+@pytest.mark.parametrize(
+    ("reply", "rating"),
+    [
+        ("<think>Maybe [[3]]? no.</think>\nRating: [[8]]", 8),
+        ("<thinking>[[3]]</thinking>[[8]]<think>[[4]]</think>", 8),
+        ("<THINK>\n[[3]]\n</THINK>\n\n[[8]]", 8),
+        ("[THINK][[3]][/THINK][[8]]", 8),
+        ("Perhaps [[3]], no.\n</think>\n\nRating: [[8]]", 8),
+        ("Rating: [[8]]\n<think>or [[3]]", 8),
+        ("The tag <think> is explained well. Rating: [[8]]", 8),
+        ("**Rating: [[8.5]]**", 8.5),
+    ],
+)
+def test_what_is_only_thought_is_no_rating(reply: str, rating: float) -> None:
+    assert rating_of(reply) == rating
+
+
+@pytest.mark.parametrize(
+    "reply", ["<think>I would say [[3]]", " <thinking>\n[[3]]\n", "[[3]]</think>", "<think>[[3]]</think>"]
+)
+def test_a_reply_that_only_thinks_has_no_rating(reply: str) -> None:
+    assert isinstance(rating_of(reply), Unrated)
+
+
+@pytest.mark.parametrize("form", ["[[8/10]]", "[[ 8 ]]", "[[rating]]", "[[8,5]]"])
+def test_other_forms_are_no_ratings_officially_and_are_named(form: str) -> None:
+    found = rating_of(f"Rating: {form}")
+    assert isinstance(found, Unrated)
+    assert form in found.reason
+    (note,) = rating_notes([f"Rating: {form}", "[[7]]"])
+    assert note.startswith(f"1 replies hold no rating in FastChat's form, [[number]], but e.g. {form}; ")
+
+
+def test_replies_that_rate_differently_are_counted() -> None:
+    replies = ["[[7]] no, [[8]]", "[[7]] and again [[7.0]]", "<think>[[3]]</think>[[8]]", "[[1]] [[2]] [[3]]", "[[5]]"]
+    assert [rating_of(reply) for reply in replies] == [7, 7, 8, 1, 5]
+    assert rating_notes(replies) == ["2 replies hold several different ratings; the first one counts, as officially"]
+    assert rating_notes(["[[5]]", "$ERROR$"]) == []

@@ -36,7 +36,20 @@ STATUS_FAULTS = {
     "server_error": (500, {"message": "Internal error while serving {key}", "code": "internal"}),
     "unavailable": (503, {"message": "Overloaded", "code": "overloaded"}),
 }
-BODY_FAULTS = ("truncated", "cut_off", "junk", "empty_choices", "null_content", "drop", "hang")
+BODY_FAULTS = ("truncated", "cut_off", "junk", "drop", "hang")
+UNUSABLE: dict[str, Body] = {
+    "null_content": {"message": {"role": "assistant", "content": None}},
+    "refused": {"message": {"role": "assistant", "content": None, "refusal": "I will not."}},
+    "filtered": {"message": {"role": "assistant", "content": None}, "finish_reason": "content_filter"},
+    "only_reasoning": {
+        "message": {"role": "assistant", "content": "", "reasoning_content": "Hm. [[9]]?"},
+        "finish_reason": "length",
+    },
+    "odd_content": {"message": {"role": "assistant", "content": {"text": 7}}},
+    "no_message": {"message": None},
+}
+"""Choices without usable words, billed like any other; `empty_choices` is one more."""
+UNUSABLE_FAULTS = ("empty_choices", *UNUSABLE)
 TRANSIENT_FAULTS = ("rate_limited", "server_error", "unavailable", *BODY_FAULTS)
 
 
@@ -60,9 +73,10 @@ class JudgeServer:
     """Serves until the `with` block ends.
 
     reply(body): the assistant's text. logprobs(body): first-token log-probabilities by token, for calls that ask for
-    them; without it the server has none, as many servers do. fault(body, n): the name of a fault of `STATUS_FAULTS`
-    or `BODY_FAULTS` for the n-th arrival (0, 1, …) of this very body, or None to answer it. before_answer(body): called
-    when a call is about to be answered. `hang` answers nothing for `hang_s`; `rate_limited` says Retry-After.
+    them; without it the server has none, as many servers do. fault(body, n): the name of a fault of `STATUS_FAULTS`,
+    `BODY_FAULTS` or `UNUSABLE_FAULTS` for the n-th arrival (0, 1, …) of this very body, or None to answer it.
+    before_answer(body): called when a call is about to be answered. refuses(body): an error body of status 400, if any.
+    `hang` answers nothing for `hang_s`; `rate_limited` says Retry-After (`retry_after` if given, else the seconds).
     """
 
     def __init__(
@@ -72,31 +86,37 @@ class JudgeServer:
         logprobs: Callable[[Body], Mapping[str, float]] | None = None,
         fault: Callable[[Body, int], str | None] = lambda body, n: None,
         before_answer: Callable[[Body], None] = lambda body: None,
+        refuses: Callable[[Body], Body | None] = lambda body: None,
         latency_s: float = 0.0,
         hang_s: float = 30.0,
         retry_after_s: float = 0.0,
+        retry_after: Callable[[], str] | None = None,
         prompt_tokens: Callable[[Body], int] = lambda body: sum(len(m["content"].split()) for m in body["messages"]),
         counts_tokens: bool = True,
         junk: str = "<html><body>We are back soon.</body></html>",
         redirect_to: str | None = None,
-        completion_tokens: Callable[[Body, str], int] = lambda body, text: min(len(text.split()), body["max_tokens"]),
+        completion_tokens: Callable[[Body, str], int] = lambda body, text: min(len(text.split()), cap_of(body)),
     ) -> None:
         self.reply = reply
         self.logprobs = logprobs
         self.fault = fault
         self.before_answer = before_answer
+        self.refuses = refuses
         self.latency_s = latency_s
         self.hang_s = hang_s
-        self.retry_after_s = retry_after_s
+        self.retry_after = retry_after or (lambda: f"{retry_after_s:g}")
         self.prompt_tokens = prompt_tokens
         self.completion_tokens = completion_tokens
         self.counts_tokens = counts_tokens
         self.junk = junk
         self.redirect_to = redirect_to
         self.calls: list[Call] = []
+        self.billed_tokens = 0
+        """Of all completions begun, heard by their caller or not; unlike refusals these cost money."""
         self.answered: Counter[str] = Counter()
         """How often each body (canonical JSON) was answered well, with its caller still there to hear it."""
         self.lock = threading.Lock()
+        self.billing = threading.Lock()
         self.closing = threading.Event()
         self._arrivals: Counter[str] = Counter()
         self._server = _Server(("127.0.0.1", 0), _handler_of(self))
@@ -186,6 +206,11 @@ def wait_until(condition: Callable[[], bool], most_s: float = 20) -> None:
         time.sleep(0.01)
 
 
+def cap_of(body: Body) -> int:
+    """The most tokens a reply may have, under either name."""
+    return int(body.get("max_tokens") or body["max_completion_tokens"])
+
+
 def canonical(body: Body) -> str:
     """The body's content, whatever the order of its fields."""
     return json.dumps(body, sort_keys=True)
@@ -227,6 +252,8 @@ class _Handler(BaseHTTPRequestHandler):
             self.judge.closing.wait(self.judge.latency_s)
         if self.judge.redirect_to is not None:
             self._send(307, b"", {"Location": f"{self.judge.redirect_to}/chat/completions"})
+        elif (refusal := self.judge.refuses(body)) is not None:
+            self._send(400, json.dumps({"error": refusal}).encode())
         elif call.fault in STATUS_FAULTS:
             self._send_status(call.fault)
         elif call.fault is not None:
@@ -250,7 +277,7 @@ class _Handler(BaseHTTPRequestHandler):
         status, error = STATUS_FAULTS[fault]
         echoed = self.headers.get("Authorization") or self.headers.get("api-key") or "nobody"
         message = error["message"].replace("{key}", echoed)  # real servers and proxies echo keys
-        headers = {"Retry-After": f"{self.judge.retry_after_s:g}"} if fault == "rate_limited" else {}
+        headers = {"Retry-After": self.judge.retry_after()} if fault == "rate_limited" else {}
         self._send(status, json.dumps({"error": {**error, "message": message}}).encode(), headers)
 
     def _send_broken(self, fault: str, body: Body) -> None:
@@ -262,11 +289,9 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True
         elif fault == "junk":
             self._send(200, self.judge.junk.encode(), {"Content-Type": "text/html"})
-        elif fault == "empty_choices":
-            self._send(200, json.dumps({**json.loads(whole), "choices": []}).encode())
-        elif fault == "null_content":
+        elif fault in UNUSABLE_FAULTS:
             value = json.loads(whole)
-            value["choices"][0]["message"]["content"] = None
+            value["choices"] = [{**value["choices"][0], **UNUSABLE[fault]}] if fault in UNUSABLE else []
             self._send(200, json.dumps(value).encode())
         elif fault == "hang":
             self.judge.closing.wait(self.judge.hang_s)
@@ -287,10 +312,12 @@ def completion(judge: JudgeServer, body: Body) -> Body:
     """A chat completion as OpenAI's servers write it."""
     text = judge.reply(body)
     tokens = judge.prompt_tokens(body), judge.completion_tokens(body, text)
+    with judge.billing:
+        judge.billed_tokens += sum(tokens)
     choice = {
         "index": 0,
         "message": {"role": "assistant", "content": text},
-        "finish_reason": "length" if tokens[1] >= body["max_tokens"] else "stop",
+        "finish_reason": "length" if tokens[1] >= cap_of(body) else "stop",
         "logprobs": _logprobs(judge, body),
     }
     usage = {"prompt_tokens": tokens[0], "completion_tokens": tokens[1], "total_tokens": sum(tokens)}

@@ -5,6 +5,8 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ import pytest
 
 from aipo_lab.core.errors import UserError
 from aipo_lab.judging.calls import Judge, JudgeReply, JudgeRequest, Message, Unanswered
+from aipo_lab.judging.replies import Fault, ServerError, failure
 
 from .conftest import KEY, request, requests, silent
 from .judge_server import BODY_FAULTS, TRANSIENT_FAULTS, Body, JudgeServer
@@ -97,8 +100,6 @@ def test_what_passes_is_tried_again(judge_on: JudgeOn, fault: str) -> None:
         ("truncated", "not JSON"),
         ("cut_off", "connection failed"),
         ("junk", "not JSON: '<html>"),
-        ("empty_choices", "not a chat completion: choices"),
-        ("null_content", "not a chat completion: choices.0.message.content"),
         ("drop", "connection failed"),
         ("hang", "no answer within 0.2 s"),
     ],
@@ -172,6 +173,35 @@ def test_retry_after_is_honoured(judge_on: JudgeOn) -> None:
     with JudgeServer(echo, fault=lambda body, n: "rate_limited" if n == 0 else None, retry_after_s=0.4) as server:
         judge_on(server, backoff_s=0.001).ask([request("a")], silent)
     assert 0.4 <= server.calls[1].time_s - server.calls[0].time_s < 2
+
+
+def test_a_date_to_retry_after_is_honoured(judge_on: JudgeOn) -> None:
+    with JudgeServer(
+        echo,
+        fault=lambda body, n: "rate_limited" if n == 0 else None,
+        retry_after=lambda: format_datetime(datetime.now(UTC) + timedelta(seconds=2.0), usegmt=True),
+    ) as server:
+        judge_on(server, backoff_s=0.001).ask([request("a")], silent)
+    assert 0.9 <= server.calls[1].time_s - server.calls[0].time_s < 4
+
+
+@pytest.mark.parametrize(
+    ("headers", "wait_s"),
+    [
+        ({"Retry-After": "Wed, 21 Oct 2099 07:28:30 GMT", "Date": "Wed, 21 Oct 2099 07:28:00 GMT"}, 30),
+        ({"Retry-After": "Wed, 21 Oct 2099 07:28:30 -0000", "Date": "Wed, 21 Oct 2099 07:28:00 GMT"}, 30),
+        ({"Retry-After": "Wed, 21 Oct 2015 07:28:00 GMT"}, 0),
+        ({"Retry-After": "1.5"}, 1.5),
+        ({"Retry-After": "-3"}, 0),
+        ({"Retry-After": "nan"}, 0),
+        ({"Retry-After": "soon"}, 0),
+        ({}, 0),
+    ],
+)
+def test_the_wait_that_a_server_wishes(headers: dict[str, str], wait_s: float) -> None:
+    fault = failure(429, headers, ServerError("", "busy"), "KEY")
+    assert isinstance(fault, Fault)
+    assert fault.retry_after_s == wait_s
 
 
 def test_a_wait_beyond_reason_is_not_waited_for(judge_on: JudgeOn) -> None:
@@ -288,8 +318,8 @@ def test_azure_route_and_header(judge_on: JudgeOn, monkeypatch: pytest.MonkeyPat
     assert "Authorization" not in s.calls[0].headers
 
 
-def test_servers_that_count_no_tokens_get_an_estimate(judge_on: JudgeOn) -> None:
+def test_replies_of_servers_that_count_no_tokens_count_as_at_most_they_can_be(judge_on: JudgeOn) -> None:
     with JudgeServer(lambda body: "twelve chars", counts_tokens=False) as server:
         (reply,) = judge_on(server).ask([request("x" * 40)], silent)
     assert isinstance(reply, JudgeReply)
-    assert (reply.prompt_tokens, reply.completion_tokens) == (10 + 8, 3)
+    assert (reply.prompt_tokens, reply.completion_tokens) == (40 + 16, 16)

@@ -288,4 +288,18 @@ def test_the_message_at_the_limit_names_what_killed_processes_may_have_cost(path
         os.kill(worker.pid, signal.SIGKILL)
     with JudgeServer(lambda body: "ok") as server:
         output = finish(start(ASK, path, server.base_url, tmp_path / "calls", "a"))
-    assert "$0.00 spent and $3.00 that calls of killed processes may have cost" in output
+    assert "$0.00 spent and $3.00 that calls without an answer may have cost" in output
+
+
+def test_a_process_whose_id_was_used_before_does_not_own_what_the_earlier_one_reserved(path: Path) -> None:
+    budget = SharedBudget.create(path, 5.0)
+    earlier = f"{os.getpid()} 1"  # this process's id, and another start
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("aipo_lab.judging.ledger._this_process", lambda: earlier)
+        assert budget.reserve(2.0)
+    assert not budget.has_reservations
+    assert budget.lost_usd == 2.0
+    assert budget.reserve(1.0)
+    assert budget.has_reservations
+    budget.settle(1.0, 0.5)
+    assert (budget.lost_usd, budget.spent_usd, budget.could_pay(2.5), budget.could_pay(2.75)) == (2.0, 0.5, True, False)

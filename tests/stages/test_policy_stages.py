@@ -239,14 +239,6 @@ def test_training_publishes_an_ordinary_model_folder_and_leaves_its_start_alone(
     assert [row["step"] for row in read_jsonl(made.file(timed))] == [1, 2]
 
 
-def test_the_base_stage_links_a_model_folder(store: Store, base_model_folder: Path) -> None:
-    from aipo_lab.stages.definition import Runtime
-
-    request = ArtifactRequest("base", 1, {"micro": None, "fingerprint": "abc"}, {})
-    made = run_stage(StageNode(request, Runtime(model_folder=str(base_model_folder))), store, lambda *_: None)
-    assert made.file("model").resolve() == base_model_folder.resolve()
-
-
 def test_judging_writes_scores_with_errors_and_one_judgment_per_answer(
     store: Store, put_artifact: Callable[..., str]
 ) -> None:

@@ -6,18 +6,22 @@ Both are JSON lists of objects; outputs may also be .csv or .tsv, as the package
 from __future__ import annotations
 
 import importlib
-import json
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
+from aipo_lab.benchmarks.official_text import json_lines, json_value, official_text
 from aipo_lab.core.errors import UserError
 from aipo_lab.core.jsonl import write_json
+from aipo_lab.core.unicode import repaired_json
 
 ANNOTATION_TEXTS = ("instruction", "output_1", "output_2", "generator_1", "generator_2")
+TABLES = {".csv": ",", ".tsv": "\t"}
+"""Separators by suffix."""
 SHOWN = 3
 """How many examples of one problem an error names."""
 
@@ -35,7 +39,7 @@ def read_outputs(path: Path) -> Outputs:
     rows = _read_rows(path)
     if rows and "output" not in rows[0] and "output_1" in rows[0]:
         raise UserError(f"{path} holds annotations, not a model's outputs; it goes where annotations are asked for")
-    problems = [*_text_problems(rows, ("instruction", "output")), *_unsendable(rows), *_repeated(rows)]
+    problems = [*_text_problems(rows, ("instruction", "output")), *_repeated(rows)]
     generators = Counter(row.get("generator") for row in rows)
     if len(generators) > 1:
         problems.append(f"the outputs of one model are needed, these are of {_counts(generators)}")
@@ -76,27 +80,30 @@ def write_annotations(path: Path, annotations: Sequence[Mapping[str, Any]]) -> N
 
 
 def _read_rows(path: Path) -> list[dict[str, Any]]:
+    text = official_text(path, "an AlpacaEval file")
     try:
-        if path.suffix in (".csv", ".tsv"):
-            return _read_table(path)
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}; give an existing file") from error
-    except ValueError as error:  # not UTF-8, not JSON, not a table
-        raise UserError(
-            f"{path} cannot be read as {path.suffix or 'JSON'}: {error}. AlpacaEval's files are one JSON list of "
-            "objects (not one object per line); outputs may also be .csv or .tsv"
-        ) from error
+        value = _table(text, path.suffix) if path.suffix in TABLES else json_value(text)
+    except ValueError as error:  # not JSON, not a table
+        raise UserError(_unreadable(path, text, error)) from error
     if not isinstance(value, list) or not value or not all(isinstance(row, dict) for row in value):
         raise UserError(f"{path} must hold a JSON list of at least one object, as AlpacaEval's files do")
     return value
 
 
-def _read_table(path: Path) -> list[dict[str, Any]]:
+def _unreadable(path: Path, text: str, error: ValueError) -> str:
+    form = "AlpacaEval's files are one JSON list of objects (not one object per line); outputs may also be .csv or .tsv"
+    if not text.strip():
+        return f"{path} is empty. {form}"
+    if text.lstrip().startswith("{") and len(json_lines(text)) > 1:
+        return f"{path} holds one object per line and cannot be read as {path.suffix or 'JSON'}. {form}"
+    return f"{path} cannot be read as {path.suffix or 'JSON'}: {error}. {form}"
+
+
+def _table(text: str, suffix: str) -> list[dict[str, Any]]:
     pandas: Any = importlib.import_module("pandas")
     # As text throughout: pandas would take an answer "None" or "NA" for a missing one.
-    table = pandas.read_csv(path, sep="," if path.suffix == ".csv" else "\t", dtype=object, keep_default_na=False)
-    rows: list[dict[str, Any]] = table.to_dict(orient="records")
+    table = pandas.read_csv(StringIO(text), sep=TABLES[suffix], dtype=object, keep_default_na=False)
+    rows: list[dict[str, Any]] = repaired_json(table.to_dict(orient="records"))
     return rows
 
 
@@ -109,20 +116,16 @@ def _text_problems(rows: Sequence[Mapping[str, Any]], keys: Sequence[str]) -> li
     return problems
 
 
-def _unsendable(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """JSON can hold half of a surrogate pair, as a cut emoji; no file or request in UTF-8 can."""
-    halves = [
-        n for n, row in enumerate(rows, 1) if any("\ud800" <= char <= "\udfff" for char in str(row.get("output")))
-    ]
-    return [f"'output' holds broken characters (lone surrogates) in {_some(halves)} rows"] if halves else []
-
-
 def _preference_problems(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     absent = [n for n, row in enumerate(rows, 1) if "preference" not in row]
     wrong = [n for n, row in enumerate(rows, 1) if not _is_preference(row.get("preference"))]
     problems = [f"'preference' is missing in {_some(absent)} of {len(rows)} rows"] if absent else []
     if wrong:
-        problems.append(f"'preference' is neither in 1..2 nor 0, -1 or null in {_some(wrong)} of {len(rows)} rows")
+        kinds = sorted({type(rows[n - 1].get("preference")).__name__ for n in wrong} & {"str", "bool"})
+        not_numbers = f"; some are no numbers but of type {', '.join(kinds)}" if kinds else ""
+        problems.append(
+            f"'preference' is neither in 1..2 nor 0, -1 or null in {_some(wrong)} of {len(rows)} rows{not_numbers}"
+        )
     return problems
 
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from aipo_lab.benchmarks.arena_hard.prompts import second_attempt
 from aipo_lab.benchmarks.arena_hard.verdicts import V01, Game, distinct_labels, judged_game
+from aipo_lab.benchmarks.spoken import spoken
 from aipo_lab.core.progress import Progress
 from aipo_lab.judging.calls import Judge, JudgeReply, JudgeRequest, Outcome
 
@@ -36,11 +37,13 @@ def play(requests: Sequence[JudgeRequest], judge: Judge, progress: Progress) -> 
 
 
 def _finish(attempts: Sequence[tuple[JudgeRequest, Outcome]], judge: Judge) -> Game:
-    text = "".join("\n" + reply.text for _, reply in attempts if isinstance(reply, JudgeReply))
+    texts = [reply.text for _, reply in attempts if isinstance(reply, JudgeReply)]
+    text = "".join(f"\n{one}" for one in texts)
     last = attempts[-1][1]
     if not isinstance(last, JudgeReply):
         return Game(text, None, f"attempt {len(attempts)} got no reply: {last.reason}")
-    game = judged_game(text, V01.read_verdict(text), V01)
+    said = "".join(f"\n{spoken(one)}" for one in texts)  # a thought that is cut off ends with its reply
+    game = judged_game(text, V01.read_verdict(said), V01)
     if game.failure is None:
         return game
     cut = ", the last one cut off by its length limit" if last.finish_reason == "length" else ""

@@ -1,21 +1,19 @@
-"""Reading JSON-lines files whose rows come in one of two shapes, v0.1's or v2's, with every problem in one error."""
+"""Rows that come in one of two shapes, v0.1's or v2's; a file holds those of one version."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
 from aipo_lab.benchmarks.arena_hard.verdicts import V01, V2
-from aipo_lab.core.errors import UserError
+from aipo_lab.benchmarks.official_rows import OfficialFile
 
 Shape = TypeVar("Shape", bound=BaseModel)
 
 _ID_KEYS = {V01.version: "question_id", V2.version: "uid"}
-_SHOWN_PROBLEMS = 5
 
 
 def read_rows(path: Path, what: str, shapes: Mapping[str, type[Shape]]) -> tuple[str, list[Shape]]:
@@ -24,49 +22,11 @@ def read_rows(path: Path, what: str, shapes: Mapping[str, type[Shape]]) -> tuple
     The version is told by the key of the question: `question_id` in v0.1, `uid` in v2. Raises `UserError`, saying
     that this is not `what`, for a missing, empty or mixed file and for rows of another shape, with their lines.
     """
-    problems: list[str] = []
-    rows = list(_json_rows(path, what, problems))
-    versions = {version for _, row in rows for version, key in _ID_KEYS.items() if key in row}
-    if not problems and len(versions) == 1:
-        version = versions.pop()
-        shaped = [_shape(line, row, shapes[version], problems) for line, row in rows]
-        if not problems:
-            return version, [row for row in shaped if row is not None]
-    elif len(versions) == 2:
-        problems.append("formats are mixed: some rows have `question_id` (v0.1), some `uid` (v2)")
-    elif rows:
-        problems.append("no row has `question_id` (v0.1) or `uid` (v2)")
-    elif not problems:
-        problems.append("the file is empty")
-    more = [f"and {len(problems) - _SHOWN_PROBLEMS} more"] if len(problems) > _SHOWN_PROBLEMS else []
-    raise UserError.from_problems(f"{path} is not {what}:", problems[:_SHOWN_PROBLEMS] + more)
-
-
-def _json_rows(path: Path, what: str, problems: list[str]) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Line numbers and objects of the file; lines that hold no object are added to `problems`."""
-    try:
-        lines = path.read_text(encoding="utf-8").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"cannot read {what} from {path}: {error}") from None
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except ValueError as error:
-            problems.append(f"line {number}: not JSON ({error})")
-            continue
-        if isinstance(row, dict):
-            yield number, row
-        else:
-            problems.append(f"line {number}: a JSON {type(row).__name__}, not an object")
-
-
-def _shape(line: int, row: dict[str, Any], shape: type[Shape], problems: list[str]) -> Shape | None:
-    try:
-        return shape.model_validate(row)
-    except ValidationError as error:
-        for detail in error.errors(include_url=False):
-            place = ".".join(str(part) for part in detail["loc"])
-            problems.append(f"line {line}: {place}: {detail['msg']}")
-        return None
+    file = OfficialFile.read(path, what)
+    versions = {version for _, row in file.rows for version, key in _ID_KEYS.items() if key in row}
+    if len(versions) == 2:
+        file.refuse_if_wrong("formats are mixed: some rows have `question_id` (v0.1), some `uid` (v2)")
+    if not versions:
+        file.refuse_if_wrong(*["no row has `question_id` (v0.1) or `uid` (v2)"][: len(file.rows)])
+    (version,) = versions
+    return version, file.shaped(shapes[version].model_validate)

@@ -10,6 +10,8 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from aipo_lab.benchmarks.spoken import spoken
+
 STRONG_WEIGHT = 3
 """A strong preference (`>>`) counts as this many battles."""
 
@@ -36,8 +38,11 @@ _V2_LABELS: dict[str, Worth] = _V01_LABELS | {
 
 
 def distinct_labels(text: str) -> list[str]:
-    """The different labels in double brackets, in order: v0.1 takes one for a verdict and asks again after none."""
-    return list(dict.fromkeys(_IN_DOUBLE_BRACKETS.findall(text)))
+    """The different labels in double brackets, in order: v0.1 takes one for a verdict and asks again after none.
+
+    Labels in blocks of thought are none (`spoken`); the official judges wrote no such blocks.
+    """
+    return list(dict.fromkeys(_IN_DOUBLE_BRACKETS.findall(spoken(text))))
 
 
 def verdict_v01(text: str) -> str | None:
@@ -48,7 +53,8 @@ def verdict_v01(text: str) -> str | None:
 
 def verdict_v2(text: str) -> str | None:
     """The last label in double brackets, else the last one in single brackets; case does not matter."""
-    labels = _IN_DOUBLE_BRACKETS.findall(text.upper()) or _IN_SINGLE_BRACKETS.findall(text.upper())
+    said = spoken(text).upper()
+    labels = _IN_DOUBLE_BRACKETS.findall(said) or _IN_SINGLE_BRACKETS.findall(said)
     return labels[-1] if labels else None
 
 

@@ -42,7 +42,7 @@ def read_answers(path: Path) -> tuple[str, list[Answer]]:
     As officially, the first choice counts, and the last row of a question. Raises `UserError` for another kind
     of file and for answers of several models; whether all questions are there is `check_answers`' business.
     """
-    rows = read_rows(path, AnswerRow, "MT-Bench answers (questions 81-160, two turns)")
+    rows = read_rows(path, AnswerRow, "a file of MT-Bench answers (questions 81-160, two turns)")
     models = sorted({row.model_id for row in rows})
     if len(models) > 1:
         raise UserError(f"{path} mixes answers of several models: {', '.join(models)}; give each a file of its own")

@@ -14,7 +14,7 @@ from aipo_lab.benchmarks.mt_bench.answers import answer_rows, check_answers, rea
 from aipo_lab.benchmarks.mt_bench.judgments import judgment_row
 from aipo_lab.benchmarks.mt_bench.prompts import Grading, GradingCall, reference_model
 from aipo_lab.benchmarks.mt_bench.questions import TURNS, read_questions, spread_over_categories, turn_label
-from aipo_lab.benchmarks.mt_bench.rating import NO_RATING, Unrated, rating_of
+from aipo_lab.benchmarks.mt_bench.rating import NO_RATING, Unrated, rating_notes, rating_of
 from aipo_lab.benchmarks.mt_bench.scores import mt_bench_scores
 from aipo_lab.benchmarks.official import Answer, Judged, JudgedQuestion, Question, Verdict, file_name, official_file
 from aipo_lab.core.errors import UserError
@@ -127,4 +127,5 @@ def _judged(model: str, judge: Judge, calls: Sequence[GradingCall], outcomes: Se
         else:
             ratings[int(call.question_id), call.turn] = rating
         rows.append(judgment_row(model, judge.name, call, outcome.text, rating))
-    return Judged(mt_bench_scores(ratings), rows, unjudged)
+    notes = rating_notes([row["judgment"] for row in rows])
+    return Judged(mt_bench_scores(ratings), rows, unjudged, notes)

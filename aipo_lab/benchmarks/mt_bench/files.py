@@ -1,17 +1,14 @@
-"""Reading official JSON-lines files: every bad line is named, and files of another kind are recognised."""
+"""The strict rows of MT-Bench's files, and what rows of another kind are."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import json
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
-from pydantic_core import from_json
+from pydantic import BaseModel, ConfigDict
 
-from aipo_lab.core.errors import UserError
-
-SHOWN_LINES = 3
+from aipo_lab.benchmarks.official_rows import OfficialFile
 
 PAIRWISE = (
     "a pairwise judgment; MT-Bench scores come from single-answer grading, the file is called <judge>_single.jsonl"
@@ -43,43 +40,12 @@ def read_rows(path: Path, row_type: type[Row], what: str) -> list[Row]:
 
     Raises one `UserError` that names every problem and its lines, also for a file that is missing or empty.
     """
-    try:
-        lines = path.read_bytes().splitlines()
-    except OSError as error:
-        raise UserError(f"cannot read {path}, which should hold {what}: {error.strerror}; check the path") from None
-    rows: list[Row] = []
-    problems: dict[str, list[int]] = {}
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        try:
-            rows.append(row_type.model_validate_json(line))
-        except ValidationError as error:
-            for problem in _problems(line, row_type, error):
-                problems.setdefault(problem, []).append(number)
-    if problems:
-        raise UserError.from_problems(
-            f"{path} does not hold {what}:", [f"{_lines(numbers)}: {problem}" for problem, numbers in problems.items()]
-        )
-    if not rows:
-        raise UserError(f"{path} is empty; it should hold {what}")
-    return rows
 
+    def shape(row: dict[str, Any]) -> Row:
+        return row_type.model_validate_json(json.dumps(row))  # as JSON, whose lists are strict tuples
 
-def _problems(line: bytes, row_type: type[OfficialRow], error: ValidationError) -> Sequence[str]:
-    try:
-        row: Any = from_json(line)
-    except ValueError:
-        row = None
-    if not isinstance(row, Mapping):
-        return ["not a JSON object on a line of its own (files that hold one JSON list are AlpacaEval's)"]
-    foreign = [kind for key, kind in _FOREIGN_KEYS.items() if key in row and key not in row_type.model_fields]
-    if foreign:
-        return foreign[:1]
-    return [f"{'.'.join(map(str, detail['loc']))}: {detail['msg']}" for detail in error.errors()]
+    def explain(row: dict[str, Any]) -> str | None:
+        foreign = (kind for key, kind in _FOREIGN_KEYS.items() if key in row and key not in row_type.model_fields)
+        return next(foreign, None)
 
-
-def _lines(numbers: Sequence[int]) -> str:
-    shown = ", ".join(map(str, numbers[:SHOWN_LINES]))
-    more = f" and {len(numbers) - SHOWN_LINES} more" if len(numbers) > SHOWN_LINES else ""
-    return f"line{'s' if len(numbers) > 1 else ''} {shown}{more}"
+    return OfficialFile.read(path, what).shaped(shape, explain)

@@ -14,7 +14,7 @@ from aipo_lab.benchmarks.mt_bench.answers import NO_TIME
 from aipo_lab.benchmarks.mt_bench.files import OfficialRow, read_rows
 from aipo_lab.benchmarks.mt_bench.prompts import GradingCall
 from aipo_lab.benchmarks.mt_bench.questions import FIRST_ID, LAST_ID, TURNS, turn_label
-from aipo_lab.benchmarks.mt_bench.rating import LARGEST_RATING, NO_RATING, Unrated, rating_of
+from aipo_lab.benchmarks.mt_bench.rating import LARGEST_RATING, NO_RATING, Unrated, rating_notes, rating_of
 from aipo_lab.benchmarks.mt_bench.scores import mt_bench_scores
 from aipo_lab.core.config import suggest
 from aipo_lab.core.errors import UserError
@@ -46,7 +46,7 @@ class FileScores:
 
     `unjudged`: turns without a rating, with the reason. `duplicates`: rows replaced by a later one of the same turn.
     `contradictions`: rows whose score is not the rating in their own text (the score counts, as officially).
-    `outside_scale`: ratings below 1 or above 10, which count as they are.
+    `outside_scale`: ratings below 1 or above 10, which count as they are. `notes`: see `rating_notes`.
     """
 
     judge: str
@@ -55,6 +55,7 @@ class FileScores:
     duplicates: int
     contradictions: int
     outside_scale: int
+    notes: tuple[str, ...] = ()
 
 
 def judgment_row(model: str, judge: str, call: GradingCall, reply: str, score: float) -> dict[str, Any]:
@@ -78,7 +79,7 @@ def score_mt_bench(judgments: Path, model: str | None = None) -> dict[str, FileS
     rating. Raises `UserError` for files of another kind (pairwise judgments, answers, other benchmarks), for
     malformed rows, for several judge models in one file and for a `model` that is not in it.
     """
-    rows = read_rows(judgments, JudgmentRow, "MT-Bench single-answer judgments")
+    rows = read_rows(judgments, JudgmentRow, "a file of MT-Bench single-answer judgments")
     judges = sorted({row.judge[0] for row in rows})
     if len(judges) > 1:
         raise UserError(
@@ -105,6 +106,7 @@ def _score(judge: str, rows: Sequence[JudgmentRow]) -> FileScores:
         duplicates=len(rows) - len(latest),
         contradictions=sum(_contradicts_itself(row) for row in latest.values()),
         outside_scale=sum(not 1 <= rating <= 10 for rating in ratings.values()),
+        notes=tuple(rating_notes([row.judgment for row in latest.values() if row.judgment is not None])),
     )
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from aipo_lab.benchmarks.mt_bench.answers import read_answers
 from aipo_lab.benchmarks.official import Answer, Question
-from aipo_lab.core.jsonl import read_jsonl
+from aipo_lab.benchmarks.official_rows import OfficialFile
 from aipo_lab.judging.calls import JudgeRequest, Message
 
 REFERENCE_CATEGORIES = frozenset({"math", "reasoning", "coding"})
@@ -69,9 +69,9 @@ class Grading:
     @classmethod
     def load(cls, folder: Path) -> Grading:
         """Read them from the asset's folder."""
-        prompts = read_jsonl(folder / "judge_prompts.jsonl")
+        prompts = OfficialFile.read(folder / "judge_prompts.jsonl", "a file of MT-Bench's judge prompts").rows
         return cls(
-            {row["name"]: (row["system_prompt"], row["prompt_template"]) for row in prompts},
+            {row["name"]: (row["system_prompt"], row["prompt_template"]) for _, row in prompts},
             {
                 model: {
                     answer.question_id: answer

@@ -6,8 +6,8 @@ from collections import Counter
 from pathlib import Path
 
 from aipo_lab.benchmarks.official import Question
+from aipo_lab.benchmarks.official_rows import OfficialFile
 from aipo_lab.core.errors import UserError
-from aipo_lab.core.jsonl import read_jsonl
 
 CATEGORIES = ("writing", "roleplay", "reasoning", "math", "coding", "extraction", "stem", "humanities")
 """In official order, ten consecutive questions each."""
@@ -42,7 +42,7 @@ def read_questions(path: Path) -> list[Question]:
     """The questions of an official `question.jsonl`, in its order."""
     return [
         Question(str(row["question_id"]), tuple(row["turns"]), row["category"], TEMPERATURES[row["category"]])
-        for row in read_jsonl(path)
+        for _, row in OfficialFile.read(path, "a file of MT-Bench questions").rows
     ]
 
 

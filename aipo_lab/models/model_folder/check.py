@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 from pathlib import Path
 
-from aipo_lab.assets import assets_home
+from aipo_lab.assets.library import assets_home
 from aipo_lab.core.errors import UserError
 from aipo_lab.models.fingerprint import fingerprint_folder
 from aipo_lab.models.model_folder.files import file_problems, read_object, tokenizer_file_problems
