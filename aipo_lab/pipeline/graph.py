@@ -76,7 +76,9 @@ class GraphBuilder:
         )
         self.world, self.engine = recipe.world.model_dump(), recipe.engine.model_dump()
         self.chat = recipe.model.chat().model_dump()
-        known = {"world": self.world} if RANKERS.get(recipe.rank.ranker).needs_world else {}
+        ranker = recipe.rank.ranker
+        needs_world = RANKERS.awaited(ranker) is None and RANKERS.get(ranker).needs_world
+        known = {"world": self.world} if needs_world else {}
         instruct = {"world": self.world, "engine": self.engine} | self._pool()
         self.settings = {
             "instruct": recipe.instruct.model_dump(mode="json") | instruct,

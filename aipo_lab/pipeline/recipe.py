@@ -222,13 +222,19 @@ def profile_names() -> list[str]:
 
 
 def profile_values(name: str) -> dict[str, Any]:
-    """The values of a shipped profile; raises `UserError` listing the valid names."""
+    """The values of a shipped profile, which may itself be another one (`profile:`) and changes to it.
+
+    Raises `UserError` listing the valid names.
+    """
     if name not in profile_names():
         raise UserError(f"unknown profile {name!r}; {suggest(str(name), profile_names())}")
     text = (resources.files("aipo_lab.pipeline") / "profiles" / f"{name}.yaml").read_text(encoding="utf-8")
-    values = parse_yaml(text)
-    assert isinstance(values, dict)
-    return {"profile": name, **values}
+    changes = parse_yaml(text)
+    assert isinstance(changes, dict)
+    values = profile_values(changes.pop("profile")) if "profile" in changes else {}
+    for dotted, value in changes.items():
+        apply_override(values, dotted, value)
+    return {"profile": name, **values} | {"profile": name}
 
 
 def recipe_values(recipe_or_profile: str) -> dict[str, Any]:

@@ -36,7 +36,14 @@ class PromptSourceDefinition(Definition):
     open: Callable[[Any, World], PromptSource]
 
 
-PROMPTS: Registry[PromptSourceDefinition] = Registry("prompt source", "aipo_lab.prompts", "aipo_lab.prompts")
+PROMPTS: Registry[PromptSourceDefinition] = Registry(
+    "prompt source",
+    "aipo_lab.prompts",
+    "aipo_lab.prompts",
+    awaited={"dataset": "this version reads no dataset of the hub; use --set prompts.source=world"},
+)
 
-PromptChoice = Annotated[SerializeAsAny[PromptSettings], BeforeValidator(chosen_settings(PROMPTS, "source", "world"))]
+PromptChoice = Annotated[
+    SerializeAsAny[PromptSettings], BeforeValidator(chosen_settings(PROMPTS, "source", "world", PromptSettings))
+]
 """A recipe's `prompts` section: the settings of the source it names."""

@@ -47,7 +47,17 @@ class RankerDefinition(Definition):
     needs_world: bool = False
 
 
-RANKERS: Registry[RankerDefinition] = Registry("ranker", "aipo_lab.rankers", "aipo_lab.ranking")
+RANKERS: Registry[RankerDefinition] = Registry(
+    "ranker",
+    "aipo_lab.rankers",
+    "aipo_lab.ranking",
+    awaited={
+        "pairrm": "PairRM is not part of this version; install a plug-in that brings it (docs/extending.md), update "
+        "aipo-lab when it has it, or take another ranker: --set rank.ranker=NAME (aipo-lab plugins lists them)"
+    },
+)
 
-RankerChoice = Annotated[SerializeAsAny[RankerSettings], BeforeValidator(chosen_settings(RANKERS, "ranker", "proxy"))]
+RankerChoice = Annotated[
+    SerializeAsAny[RankerSettings], BeforeValidator(chosen_settings(RANKERS, "ranker", "proxy", RankerSettings))
+]
 """A recipe's `rank` section: the settings of the ranker it names."""

@@ -17,7 +17,7 @@ from aipo_lab.core.errors import UserError
 from aipo_lab.core.origins import Origins, file_origins
 from aipo_lab.core.overrides import apply_all, apply_overrides, set_text
 from aipo_lab.core.yaml_text import YamlDocument
-from aipo_lab.pipeline.checks import check_recipes
+from aipo_lab.pipeline.checks import CHECKS, RECIPE_CHECKS, check_recipes
 from aipo_lab.pipeline.recipe import Recipe, build_recipe, profile_names, profile_values, recipe_document
 from aipo_lab.results.selection import SelectionRule, parse_rule
 from aipo_lab.sweeps.space import entry_place, grid, section_problems, space_problems
@@ -78,9 +78,15 @@ class Sweep:
 
 
 def load_sweep(
-    path: Path, profile: str | None = None, overrides: Sequence[tuple[str, Any]] = (), check: bool = False
+    path: Path,
+    profile: str | None = None,
+    overrides: Sequence[tuple[str, Any]] = (),
+    check: bool = False,
+    elsewhere: bool = False,
 ) -> Sweep:
     """The sweep of a file, with `--profile` and `--set` applied; with `check`, one that this machine can run.
+
+    With `elsewhere` as well, one that some machine could run.
 
     Raises `UserError` with every problem of the file or of any trial's recipe.
     """
@@ -100,7 +106,8 @@ def load_sweep(
     _check_metric(rule, trials[0].recipe)
     if check:
         written = [point_origins(origins, trial.settings, place) for trial, place in zip(trials, places, strict=True)]
-        check_recipes(list(zip((trial.recipe for trial in trials), written, strict=True)), source)
+        recipes = list(zip((trial.recipe for trial in trials), written, strict=True))
+        check_recipes(recipes, source, RECIPE_CHECKS if elsewhere else CHECKS)
     _pin_judge(base, trials[0].recipe)
     return Sweep(
         name=spec.name if profile in (None, spec.profile) else f"{spec.name}-{profile}",
