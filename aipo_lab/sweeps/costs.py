@@ -216,13 +216,15 @@ def _disk(estimator: CostEstimator, left: Mapping[str, StageNode]) -> DiskUse:
         estimator.expected.work(node, estimator.recipe(node)).written * (2 if node.stage == "respond" else 1)
         for node in left.values()
     )
-    largest = max((estimator.size(node).parameters for node in trainings), default=0)
-    at_once = max((estimator.place.count // max(node.runtime.parallel.processes, 1) for node in trainings), default=0)
+    under_way = (
+        estimator.size(node).parameters * max(1, estimator.place.count // node.runtime.parallel.processes)
+        for node in trainings
+    )
     return DiskUse(
         n_checkpoints=len(trainings),
         checkpoints=sum(estimator.size(node).weight_bytes for node in trainings),
         texts=tokens * estimator.table.disk["token"].value,
-        trainings=KEPT * TRAINING_STATE_BYTES * largest * min(len(trainings), at_once),
+        trainings=KEPT * TRAINING_STATE_BYTES * max(under_way, default=0),
     )
 
 
