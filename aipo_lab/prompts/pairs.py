@@ -37,12 +37,6 @@ class PairColumns(StrictModel):
     )
     limit: int | None = Field(None, ge=1, description="pairs kept, the first that are usable (none: all)")
 
-    @model_validator(mode="after")
-    def _both_scores(self) -> PairColumns:
-        if (self.chosen_score_column is None) != (self.rejected_score_column is None):
-            raise ValueError("chosen_score_column and rejected_score_column go together; give both or none")
-        return self
-
     def columns(self) -> tuple[str, ...]:
         """The columns read."""
         named = (
@@ -71,13 +65,15 @@ class PairsSettings(PairColumns):
     )
 
     @model_validator(mode="after")
-    def _has_a_place(self) -> PairsSettings:
+    def _complete(self) -> PairsSettings:
         if self.source == "file" and self.path is None:
             raise ValueError("source file needs path")
         if self.source == "file" and self.dataset is not None:
             raise ValueError("source file has no dataset; use source: dataset")
         if self.source == "dataset" and self.dataset is None and self.path is None:
             raise ValueError("source dataset needs dataset (owner/name), or path to a copy")
+        if (self.chosen_score_column is None) != (self.rejected_score_column is None):
+            raise ValueError("chosen_score_column and rejected_score_column go together; give both or none")
         return self
 
     def request(self) -> DataRequest:
