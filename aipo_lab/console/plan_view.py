@@ -49,12 +49,13 @@ def show_plan(sweep: Sweep, store_root: Path, gpus: int | None = None, gpu: str 
 
 
 def _place(graph: SweepGraph, gpus: int | None, gpu: str | None) -> GpuPlace | None:
-    """The GPUs to plan for: those given, else as many as the recipes' stages hold; None for a sweep on the processor.
+    """The GPUs to plan for: those given, else as many as the recipes' stages hold.
 
-    Raises `UserError` for a kind of GPU that is in no table.
+    None for a sweep on the processor, and for given pairs, whose number is known once they were read. Raises
+    `UserError` for a kind of GPU that is in no table.
     """
     on_gpus = any(recipe.compute.device.startswith("cuda") for recipe in graph.recipes.values())
-    if gpus is None and gpu is None and not on_gpus:
+    if (gpus is None and gpu is None and not on_gpus) or any(recipe.pairs for recipe in graph.recipes.values()):
         return None
     most = max(devices_used(node.stage, node.request.config, node.runtime) for node in graph.nodes.values())
     place = GpuPlace(gpu or DEFAULT_GPU, gpus or max(most, 1))

@@ -57,6 +57,12 @@ RANKERS: Registry[RankerDefinition] = Registry(
     },
 )
 
+
+def needs_world(name: str) -> bool:
+    """Whether a ranker's scores depend on the world; no, for one that is only awaited."""
+    return RANKERS.awaited(name) is None and RANKERS.get(name).needs_world
+
+
 RankerChoice = Annotated[
     SerializeAsAny[RankerSettings], BeforeValidator(chosen_settings(RANKERS, "ranker", "proxy", RankerSettings))
 ]

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from aipo_lab.benchmarks.resources import foresee_resources
 from aipo_lab.pipeline.base_model import foresee_base_model
 from aipo_lab.pipeline.checks import machine_problems
-from aipo_lab.sweeps.plan import SweepGraph, build_graph
+from aipo_lab.pipeline.data import foresee_all_data
+from aipo_lab.sweeps.plan import FoundThings, SweepGraph, build_graph
 from aipo_lab.sweeps.sweep import Sweep
 
 
@@ -34,4 +35,5 @@ def foresee_graph(sweep: Sweep) -> ForeseenGraph:
             missing += [] if absence is None else [absence]
         models[source].check_speaks(recipe)
     resources, absences = foresee_resources(recipe.benchmarks for recipe in recipes)
-    return ForeseenGraph(build_graph(sweep, models, resources), missing + absences)
+    data, more = foresee_all_data(recipes)
+    return ForeseenGraph(build_graph(sweep, FoundThings(models, resources, data)), missing + absences + more)
