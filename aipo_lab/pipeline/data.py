@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -18,7 +17,6 @@ from aipo_lab.prompts.reading import DataPlace, DataRequest, FoundData, find_dat
 from aipo_lab.prompts.source import PROMPTS
 from aipo_lab.stages.definition import Runtime, StageNode
 
-OFFLINE = "HF_HUB_OFFLINE"
 PLACE_KEYS = set(DataPlace.model_fields)
 
 
@@ -57,16 +55,22 @@ def foresee_all_data(recipes: Iterable[Recipe]) -> tuple[dict[str, FoundData], l
 
 @contextmanager
 def _without_hub() -> Iterator[None]:
-    """Hugging Face's libraries, where they are imported inside the block, look into their caches alone."""
-    before = os.environ.get(OFFLINE)
-    os.environ[OFFLINE] = "1"
+    """Hugging Face's libraries look into their caches alone, also if they were imported before.
+
+    Both read the environment at import and these constants at every request.
+    """
+    try:
+        import datasets
+        from huggingface_hub import constants
+    except ImportError:  # then nothing can be asked of the hub
+        yield
+        return
+    before = constants.HF_HUB_OFFLINE, datasets.config.HF_HUB_OFFLINE
+    constants.HF_HUB_OFFLINE = datasets.config.HF_HUB_OFFLINE = True
     try:
         yield
     finally:
-        if before is None:
-            del os.environ[OFFLINE]
-        else:
-            os.environ[OFFLINE] = before
+        constants.HF_HUB_OFFLINE, datasets.config.HF_HUB_OFFLINE = before
 
 
 def data_node(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +68,14 @@ def test_what_is_not_here_is_listed_and_a_sweep_that_lacks_nothing_lists_nothing
         assert name in missing, name
     assert missing.count("rank.ranker: ") == 1
     assert foresee_graph(load_sweep(SWEEPS / "table6.yaml")).missing == []
+
+
+def test_a_plan_asks_no_host(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("datasets")  # imported before the plan, as in a long-lived process
+    asked: list[str] = []
+    monkeypatch.setattr(socket, "getaddrinfo", lambda host, *_, **__: asked.append(host))
+    assert foresee_graph(single_run("paper")).missing
+    assert asked == []
 
 
 def test_judging_is_counted_without_the_data_files(table6: SweepGraph, store: Store) -> None:
