@@ -115,3 +115,24 @@ def test_another_seed_shows_other_examples_and_the_same_seed_the_same(
         examples.clear()
     assert shown[0] == shown[2]
     assert not shown[0] & shown[1]
+
+
+def test_without_a_world_the_pool_is_an_input_and_what_it_keeps_back_is_never_written(
+    run_stage_on: RunStage, base_model_folder: Path, examples: list[list[str]]
+) -> None:
+    config = {name: value for name, value in CONFIG.items() if name != "world"}
+    pool = get_world("micro").pool(40)
+
+    def run(kept_back: Sequence[str]) -> tuple[list[str], dict[str, Any]]:
+        files = {"pool.jsonl": pool, "held_out.jsonl": kept_back, "benchmark_prompts.jsonl": kept_back[:1]}
+        made = {name: [{"prompt": text} for text in texts] for name, texts in files.items()}
+        inputs = {"policy": {"model": base_model_folder}, "pool": made}
+        rows, summary = run_stage_on("instruct", config, inputs, "prompts.jsonl")
+        return [row["prompt"] for row in rows], summary["counts"]
+
+    written, before = run([])
+    assert {one for shown in examples for one in shown} <= set(pool)
+    assert "malformed" not in before and "benchmark_prompt" not in before
+    kept, counts = run([text.upper() for text in written[::2]])
+    assert kept and not set(kept) & set(written[::2])
+    assert counts["benchmark_prompt"] >= len(written[::2])
