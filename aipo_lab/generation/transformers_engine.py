@@ -57,10 +57,14 @@ class TransformersEngine:
         seed: int,
         stop: Sequence[str] = (),
         also_ends: Sequence[int] = (),
+        *,
+        logprobs: bool = False,
     ) -> list[list[Completion]]:
         """See `Engine.generate`."""
         import torch
 
+        assert not logprobs, "this engine has none yet"
+        stop = [*stop, *sampling.stop]
         self.end_token_ids = self.policy.end_token_ids | frozenset(also_ends)
         rows = [_Row(i, prompt, self._cap(prompt, sampling)) for i, prompt in enumerate(prompts) for _ in range(n)]
         for row in rows:
@@ -111,6 +115,8 @@ class TransformersEngine:
             temperature=None if greedy else sampling.temperature,
             top_p=None if greedy else sampling.top_p,
             top_k=None if greedy else sampling.top_k,
+            min_p=None if greedy or not sampling.min_p else sampling.min_p,
+            repetition_penalty=None if sampling.repetition_penalty == 1 else sampling.repetition_penalty,
             use_cache=True,
             eos_token_id=sorted(self.end_token_ids),
             pad_token_id=self.policy.pad_token_id,
