@@ -54,7 +54,7 @@ class InstructConfig(InstructSettings):
     prompts: PromptChoice = Field(default_factory=WorldPromptSettings, description="where the pool comes from")
 
 
-@stage("instruct", version=2, config=InstructConfig)
+@stage("instruct", version=3, config=InstructConfig)
 def instruct(context: StageContext[InstructConfig]) -> Mapping[str, Any]:
     """Write `prompts.jsonl`; the summary counts what was generated, kept and dropped, by reason."""
     config = context.config
