@@ -75,7 +75,8 @@ class Timeline:
         self.cache = Cache(layers=self.layers)
 
     def _room(self, states: Tensor, slots: int) -> Tensor:
-        return states.new_empty(slots, states.shape[1], self.columns, states.shape[3])
+        """Zeros, not whatever lies in memory: before a row's start it is masked, but no mask hides what is no number."""
+        return states.new_zeros(slots, states.shape[1], self.columns, states.shape[3])
 
     @property
     def n_rows(self) -> int:

@@ -61,6 +61,18 @@ def test_rows_are_moved_back_when_the_timeline_is_full(
     assert TransformersEngine(policy, 4).generate(PROMPTS, 3, SAMPLING, seed=7) == alone
 
 
+def test_what_lay_in_memory_before_is_not_read(
+    policy: Policy, alone: list[list[Completion]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    empty = torch.Tensor.new_empty
+
+    def no_numbers(self: torch.Tensor, *shape: int, **options: Any) -> torch.Tensor:
+        return empty(self, *shape, **options).fill_(float("nan"))
+
+    monkeypatch.setattr(torch.Tensor, "new_empty", no_numbers)
+    assert TransformersEngine(policy, 8).generate(PROMPTS, 3, SAMPLING, seed=7) == alone
+
+
 class CountingForward(Forward):
     """The real forward passes, counted; with `rows` of memory: a larger batch does not fit."""
 
