@@ -1,4 +1,4 @@
-"""Rows of a user's data: a file, a folder or a dataset of the hub, read through Hugging Face `datasets`.
+"""Rows of a user's data: a file, a folder or a dataset of the hub, through Hugging Face `datasets` but for JSON.
 
 Files are streamed and datasets memory-mapped, so what is read never has to fit into memory. JSON (lines or one array),
 CSV, TSV, Parquet and Arrow files are told apart by their names' ends, also compressed ones.
@@ -11,6 +11,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +21,10 @@ from aipo_lab.core.config import StrictModel, suggest
 from aipo_lab.core.errors import MissingDependency, UserError
 from aipo_lab.core.hashing import sha256_of
 from aipo_lab.core.paths import is_there
+from aipo_lab.prompts.json_rows import json_rows
 
 INSTALL = "pip install 'aipo-lab[data]'"
 READERS: dict[str, tuple[str, dict[str, Any]]] = {
-    "jsonl": ("json", {"encoding": "utf-8-sig"}),
-    "ndjson": ("json", {"encoding": "utf-8-sig"}),
-    "json": ("json", {"encoding": "utf-8-sig"}),
     "csv": ("csv", {"encoding": "utf-8-sig", "keep_default_na": False}),
     "tsv": ("csv", {"encoding": "utf-8-sig", "keep_default_na": False, "sep": "\t"}),
     "parquet": ("parquet", {}),
@@ -33,7 +32,10 @@ READERS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 """By the end of a file's name: the builder of `datasets` and its options. `None` or `NA` in a CSV is a text."""
 
-COMPRESSIONS = ("gz", "zst", "bz2", "xz")
+JSON_ENDS = ("jsonl", "ndjson", "json")
+COMPRESSIONS = ("gz", "bz2", "xz")
+LOOKED_AT_ROWS = 100
+"""Rows whose keys are looked at for the columns: JSON may leave out a key where it has no value."""
 SAVED_FILES = ("dataset_info.json", "dataset_dict.json", "state.json")
 """One of them is in a folder that `datasets` saved (`save_to_disk`)."""
 
@@ -87,14 +89,14 @@ def find_data(request: DataRequest) -> FoundData:
             )
         place = place.model_copy(update={"path": str(Path(place.path).resolve())})
     with _readable(place, request.setting):
-        first = next(iter(_open(place)), None)
-        if first is None:
+        there = list(dict.fromkeys(name for row in islice(_open(place), LOOKED_AT_ROWS) for name in row))
+        if not there:
             raise UserError(f"{request.setting}: {place.text()} holds no rows")
-        missing = [column for column in request.columns if column not in first]
+        missing = [column for column in request.columns if column not in there]
         if missing:
             raise UserError.from_problems(
                 f"{request.setting}: {place.text()} lacks what is asked for:",
-                [f"there is no column {column!r}; {suggest(column, list(first))}" for column in missing]
+                [f"there is no column {column!r}; {suggest(column, there)}" for column in missing]
                 + [request.hint] * bool(request.hint),
             )
         return FoundData(place=place, content=_content(place, request.columns))
@@ -126,6 +128,9 @@ def _content(place: DataPlace, columns: Sequence[str]) -> str:
 
 def _open(place: DataPlace, columns: Sequence[str] = ()) -> Any:
     """An iterable of rows; where the columns are known before reading, no others are read."""
+    files = _json_files(place)
+    if files:
+        return chain.from_iterable(map(json_rows, files))
     datasets = _datasets()
     opened = _opened(datasets, place)
     known = opened.column_names
@@ -150,11 +155,27 @@ def _opened(datasets: Any, place: DataPlace) -> Any:
     return datasets.load_dataset(str(path), place.subset, split=place.split, streaming=True)
 
 
-def _reader(path: Path) -> tuple[str, dict[str, Any]]:
+def _json_files(place: DataPlace) -> list[Path]:
+    """The JSON files of a place: itself, or those of a folder that are named after the split, or all of them."""
+    path = Path(place.path or "")
+    if place.path is None or any((path / name).is_file() for name in SAVED_FILES):
+        return []
+    files = [path] if path.is_file() else sorted(path.iterdir()) if path.is_dir() else []
+    found = [file for file in files if _kind(file) in JSON_ENDS]
+    return [file for file in found if path.is_dir() and file.name.startswith(place.split)] or found
+
+
+def _kind(path: Path) -> str:
+    """The end of a file's name that says what it holds."""
     ends = [end.lower() for end in path.name.split(".")[1:]]
-    kind = ends[-2] if len(ends) > 1 and ends[-1] in COMPRESSIONS else ends[-1] if ends else ""
+    return ends[-2] if len(ends) > 1 and ends[-1] in COMPRESSIONS else ends[-1] if ends else ""
+
+
+def _reader(path: Path) -> tuple[str, dict[str, Any]]:
+    kind = _kind(path)
     if kind not in READERS:
-        raise UserError(f"{path}: the end of a file's name says what it holds; valid: {', '.join(READERS)}")
+        valid = ", ".join([*JSON_ENDS, *READERS])
+        raise UserError(f"{path}: the end of a file's name says what it holds; valid: {valid}")
     return READERS[kind]
 
 
@@ -189,22 +210,4 @@ def _reason(place: DataPlace, setting: str, error: Exception) -> str:
             "that holds it and set HF_HOME to that folder, or download the dataset elsewhere and give its file or "
             f"folder as {setting}.path"
         )
-    path = Path(place.path)
-    if path.is_file() and (line := _first_bad_line(path)):
-        return f"{path}, {line}; repair or remove that line"
-    return f"{path} cannot be read: {said}"
-
-
-def _first_bad_line(path: Path) -> str:
-    """Where a JSON-lines file is broken, or nothing for other files."""
-    if path.suffix.lower() not in (".jsonl", ".ndjson"):
-        return ""
-    with path.open("rb") as stream:
-        for number, line in enumerate(stream, start=1):
-            try:
-                value = json.loads(line.decode("utf-8-sig")) if line.strip() else {}
-            except ValueError as error:
-                return f"line {number} is not valid JSON in UTF-8: {error}"
-            if not isinstance(value, dict):
-                return f"line {number} holds {type(value).__name__}, not an object with the columns as its keys"
-    return ""
+    return f"{place.path} cannot be read: {said}"
