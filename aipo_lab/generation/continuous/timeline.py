@@ -75,7 +75,7 @@ class Timeline:
         self.cache = Cache(layers=self.layers)
 
     def _room(self, states: Tensor, slots: int) -> Tensor:
-        """Zeros, not whatever lies in memory: before a row's start it is masked, but no mask hides what is no number."""
+        """Zeros, whatever lay in memory: before a row's start a mask hides numbers, but not what is no number."""
         return states.new_zeros(slots, states.shape[1], self.columns, states.shape[3])
 
     @property
