@@ -18,12 +18,34 @@ from aipo_lab.core.registry import Definition, Registry
 
 
 class SamplingConfig(StrictModel):
-    """How completions are sampled."""
+    """How completions are sampled.
+
+    Settings younger than the first stores are left out of dumps, and so of keys, where they change nothing.
+    """
 
     temperature: float = Field(1.0, ge=0, le=10, description="softmax temperature; 0 takes the likeliest token")
     top_p: float = Field(1.0, gt=0, le=1, description="share of probability mass sampled from (1 = all)")
     top_k: int = Field(0, ge=0, description="number of likeliest tokens sampled from (0 = all)")
     max_new_tokens: int = Field(128, ge=1, description="cap on a completion's length in tokens, end token included")
+    min_p: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        exclude_if=lambda value: value == 0,
+        description="tokens below this share of the likeliest token's probability are not sampled (0 = all are)",
+    )
+    repetition_penalty: float = Field(
+        1.0,
+        gt=0,
+        le=10,
+        exclude_if=lambda value: value == 1,
+        description="divides positive logits of tokens of prompt and completion, multiplies negative ones (1 = none)",
+    )
+    stop: list[Annotated[str, Field(min_length=1)]] = Field(
+        default_factory=list,
+        exclude_if=lambda value: value == [],
+        description="strings before the first of which a completion ends",
+    )
 
 
 @dataclass(frozen=True)
@@ -31,12 +53,14 @@ class Completion:
     """One sampled completion.
 
     `token_ids`: the tokens the policy wrote, the end token included if it wrote one; what is trained and measured later
-    is exactly these. `finish_reason` is `stop` or `length`.
+    is exactly these. `finish_reason` is `stop` or `length`. `logprobs`, where they were asked for: of every token, the
+    natural logarithm of its probability under the model itself (temperature 1, nothing cut off or penalised).
     """
 
     text: str
     token_ids: list[int]
     finish_reason: str
+    logprobs: list[float] | None = None
 
     @property
     def n_tokens(self) -> int:
@@ -60,13 +84,16 @@ class Engine(Protocol):
         seed: int,
         stop: Sequence[str] = (),
         also_ends: Sequence[int] = (),
+        *,
+        logprobs: bool = False,
     ) -> list[list[Completion]]:
-        """`n` completions for each prompt (token ids, special tokens included).
+        """`n` completions for each prompt (token ids, special tokens included), in the order of the prompts.
 
-        A completion ends with an end token (of the policy's, or of `also_ends`), before the first of the `stop` strings
-        (its tokens are those up to there), or at the cap: `max_new_tokens`, or what the model's positions leave if that
-        is less. A prompt that leaves no room gets an empty completion that counts as cut off. The same arguments give
-        the same completions.
+        A completion ends with an end token (of the policy's, or of `also_ends`), before the first of the stop strings
+        (`stop` and `sampling.stop`; its tokens are the fewest that say all of the text before it), or at the cap:
+        `max_new_tokens`, or what the model's positions leave if that is less. A prompt that leaves no room gets an
+        empty completion that counts as cut off. The same arguments give the same completions. `logprobs`: whether
+        completions carry theirs.
         """
         ...
 
