@@ -43,6 +43,12 @@ saved_store_option = click.option(
     type=click.Path(path_type=Path, file_okay=False),
     help="Folder of the artifacts.  [default: where the sweep says]",
 )
+from_option = click.option(
+    "--from",
+    "sweep_folder",
+    type=click.Path(path_type=Path),
+    help="Output folder of the sweep that TRIAL is of.  [default: the newest in runs/]",
+)
 out_option = click.option("--out", type=click.Path(path_type=Path), help="Output folder.  [default: runs/<name>]")
 profile_option = click.option("--profile", help="Profile to use instead of the sweep file's.")
 executor_option = click.option(
@@ -227,6 +233,23 @@ def browse(folder: Path | None, store: Path | None, port: int, open_browser: boo
     from aipo_lab.console.pages import browse
 
     browse(_folder(folder), store, port, open_browser)
+
+
+@main.command()
+@click.argument("point", metavar="TRIAL@ITERATION")
+@click.argument("target", metavar="DIR", type=click.Path(path_type=Path))
+@click.option("--pairs", is_flag=True, help="Export the pairs that the iteration made, not its model.")
+@click.option("--force", is_flag=True, help="Replace DIR if it is not empty.")
+@from_option
+@saved_store_option
+def export(point: str, target: Path, pairs: bool, force: bool, sweep_folder: Path | None, store: Path | None) -> None:
+    """Write a model of a sweep as a Hugging Face folder DIR, or with --pairs an iteration's preference pairs.
+
+    ITERATION is 0 (the base model) to the last one, or `last`.
+    """
+    from aipo_lab.console.export_view import export_point
+
+    export_point(point, target, _folder(sweep_folder), store, pairs, force, program())
 
 
 @main.command()
