@@ -48,6 +48,7 @@ CONTEXTS: Mapping[str, list[tuple[str, Any]]] = {
     "objective.label_smoothing": AIPO,
     "objective.gamma": [("objective.name", "simpo")],
     "benchmarks.constraints": CONSTRAINTS,
+    "ema_decay": [("reference", "ema")],
     **{f"benchmarks.judge.{name}": LOCAL for name in ("dtype", "chat_template", "template_date")},
 }
 """Where a setting, or a section, only counts beside others, which are set for it."""
@@ -64,6 +65,9 @@ OTHER_VALUES: Mapping[str, Any] = {
     "benchmarks.judge.template_date": "2000-01-02",
     "model.template_date": "2000-01-02",
     "train.precision": "bfloat16",
+    "reference": "base",
+    "data": "accumulated",
+    "start": "base",
     "engine.name": OTHER,
     "rank.ranker": OTHER,
     "prompts.source": OTHER,

@@ -24,6 +24,8 @@ STAGE_NAMES = (
     "respond",
     "rank",
     "pair",
+    "accumulate",
+    "ema",
     "reference",
     "train",
     "answer",
