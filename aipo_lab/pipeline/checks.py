@@ -44,7 +44,9 @@ def batch_problems(recipe: Recipe) -> Iterator[Problem]:
     """Batches larger than an iteration's pairs can be, and trainings that never leave the warm-up."""
     n_pairs, train = recipe.instruct.n_prompts, recipe.train
     pool = ""
-    if recipe.instruct.source == "pool":
+    if recipe.pairs is not None:
+        return  # how many there are is known when they were read
+    if recipe.instruct.source == "pool" and recipe.world is not None and recipe.prompts.source == "world":
         n_pool = len(get_world(recipe.world.name, recipe.world.seed).pool())
         n_pairs, pool = min(n_pairs, n_pool), f", the pool holds {n_pool}"
     if train.batch_size > n_pairs:
@@ -70,6 +72,8 @@ def batch_problems(recipe: Recipe) -> Iterator[Problem]:
 
 def sampling_problems(recipe: Recipe) -> Iterator[Problem]:
     """Candidates that could only be copies of each other."""
+    if recipe.pairs is not None:
+        return  # nothing is sampled
     n, sampling = recipe.respond.n_candidates, recipe.respond.sampling
     remedy = f"so the {n} candidates (respond.n_candidates) would be {n} times the same"
     if sampling.temperature == 0:
@@ -141,7 +145,7 @@ def position_problems(recipe: Recipe) -> Iterator[Problem]:
         return
     has = f"the {n_positions} positions of model.source {recipe.model.source}"
     prompt, response = recipe.respond.max_prompt_tokens, recipe.respond.sampling.max_new_tokens
-    if prompt + response > n_positions:
+    if prompt + response > n_positions and recipe.pairs is None:
         yield Problem(
             "respond.max_prompt_tokens",
             f"prompts of {prompt} tokens and responses of {response} (respond.sampling.max_new_tokens) are more than "
@@ -153,14 +157,6 @@ def position_problems(recipe: Recipe) -> Iterator[Problem]:
         if cap >= n_positions:
             key = f"benchmarks.{name}.sampling.max_new_tokens"
             yield Problem(key, f"{cap} leaves no room for a prompt in {has}; lower it", ("model.source",))
-
-
-def folder_problems(recipe: Recipe) -> Iterator[Problem]:
-    """What the base model's own files say it cannot serve, where they are at hand."""
-    folder = _model_folder(recipe.model.source)
-    if folder is not None:
-        for check in FOLDER_CHECKS:
-            yield from check(recipe, folder)
 
 
 def _positions(source: str) -> int | None:
@@ -203,7 +199,4 @@ CHECKS: tuple[Callable[[Recipe], Iterator[Problem]], ...] = (
     package_problems,
     device_problems,
     position_problems,
-    folder_problems,
 )
-FOLDER_CHECKS: list[Callable[[Recipe, Path], Iterator[Problem]]] = []
-"""What is checked of the folder of a base model against the recipe, such as its chat template."""

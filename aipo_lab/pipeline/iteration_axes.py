@@ -36,8 +36,12 @@ class IterationAxes:
         return self.base if self.recipe.start == "base" else policy
 
     def data(self, pairs: StageNode) -> StageNode:
-        """The pairs of an iteration's training; `pairs` are its own. Called once an iteration."""
-        self.pairs.append(pairs)
+        """The pairs of an iteration's training; `pairs` are its own. Called once an iteration.
+
+        Given pairs may be the same in several iterations: they are accumulated once.
+        """
+        if pairs.reference not in {node.reference for node in self.pairs}:
+            self.pairs.append(pairs)
         if self.recipe.data == "fresh" or len(self.pairs) == 1:
             return pairs
         return self.make("accumulate", {}, {f"pairs_{t}": node for t, node in enumerate(self.pairs)})

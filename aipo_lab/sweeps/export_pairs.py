@@ -21,7 +21,7 @@ from aipo_lab.sweeps.points import Point
 
 DATA_FILE = "data/train-00000-of-00001.parquet"
 FIRST_COLUMNS = ("id", "prompt", "chosen", "rejected")
-DATA_SECTIONS = ("seed", "model", "world", "prompts", "engine", "instruct", "respond", "rank", "pair")
+DATA_SECTIONS = ("seed", "model", "world", "prompts", "engine", "instruct", "respond", "rank", "pair", "pairs")
 
 SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
 """The hub's names for the size of a dataset."""
@@ -75,9 +75,7 @@ def _write_card(folder: Path, point: Point, artifact: Artifact, rows: Sequence[M
     counts = artifact.summary.get("counts", {})
     body = [
         f"# Preference pairs of iteration {point.t} of {point.trial.name} ({point.sweep.name})",
-        f"{len(rows)} pairs, written and ranked in iteration {point.t}: both responses are by {point.name} "
-        f"({base_name(point)}{f' after {point.t} iterations' if point.t else ', the base model'}), and "
-        f"{point.trial.name}@{point.t + 1} was trained on them. Made by aipo-lab.",
+        f"{len(rows)} pairs{_writer(point)}. {point.trial.name}@{point.t + 1} was trained on them. Made by aipo-lab.",
         "## How to load",
         '```python\nfrom datasets import load_dataset\n\npairs = load_dataset("this/folder", split="train")\n```\n\n'
         "`prompt`, `chosen` and `rejected` are lists of messages, as TRL's `DPOTrainer` takes them. The columns "
@@ -94,6 +92,14 @@ def _write_card(folder: Path, point: Point, artifact: Artifact, rows: Sequence[M
         "The responses are a model's: the licence of the base model, and that of the prompts, may bind their use.",
     ]
     write_card(folder, header, about, "\n\n".join(body))
+
+
+def _writer(point: Point) -> str:
+    """Whose words the pairs are."""
+    if point.trial.recipe.pairs is not None:
+        return f", which were given, not written here (see `pairs` below), of iteration {point.t}"
+    policy = f"{base_name(point)} after {point.t} iterations" if point.t else f"{base_name(point)}, the base model"
+    return f", written and ranked in iteration {point.t}: both responses are by {point.name} ({policy})"
 
 
 def _numbers(rows: Sequence[Mapping[str, Any]]) -> list[tuple[str, object]]:

@@ -58,11 +58,14 @@ def write_model_card(folder: Path, point: Point) -> None:
 
 
 def shown_recipe(point: Point) -> dict[str, Any]:
-    """The recipe without how it was computed, where the model lay on this machine and how the judge is reached."""
+    """The recipe without how it was computed, where files lay on this machine and how the judge is reached."""
     values = point.trial.recipe.resolved()
     values.pop("compute")
     values["benchmarks"].pop("judge", None)
     values["model"]["source"] = base_name(point)
+    for section in (values["prompts"], values.get("pairs") or {}):
+        if isinstance(section.get("path"), str):
+            section["path"] = Path(section["path"]).name
     return values
 
 
@@ -99,12 +102,14 @@ def _date_note(point: Point, folder: Path) -> str:
 
 def _data(point: Point) -> str:
     recipe = point.trial.recipe
+    if recipe.pairs is not None:
+        return "Pairs that were given, not written by the policy: see `pairs` in the recipe below."
     prompts = "prompts of the pool" if recipe.instruct.source == "pool" else "instructions that the policy wrote itself"
     return (
-        f"Every iteration takes up to {recipe.instruct.n_prompts} {prompts} (pool: `{recipe.prompts.source}`, world: "
-        f"`{recipe.world.name}`), samples {recipe.respond.n_candidates} responses to each at temperature "
-        f"{recipe.respond.sampling.temperature:g}, ranks them with `{recipe.rank.ranker}` and keeps the best against "
-        "the worst. All settings are in the recipe below; `aipo-lab export TRIAL@ITERATION DIR --pairs` writes them."
+        f"Every iteration takes up to {recipe.instruct.n_prompts} {prompts} (pool: `{recipe.prompts.source}`), samples "
+        f"{recipe.respond.n_candidates} responses to each at temperature {recipe.respond.sampling.temperature:g}, "
+        f"ranks them with `{recipe.rank.ranker}` and keeps the best against the worst. All settings are in the recipe "
+        "below; `aipo-lab export TRIAL@ITERATION DIR --pairs` writes the pairs."
     )
 
 

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
-from tiny_sweep import AIPO_LAB, aipo_lab
+from small_sweep import AIPO_LAB, aipo_lab
 
 from aipo_lab.console.chat_view import visible
 

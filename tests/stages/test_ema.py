@@ -29,7 +29,9 @@ def average(store: Store, put_artifact: Any, tmp_path: Path):
             for value in model.parameters():
                 value.add_(torch.randn_like(value))
         model.save_pretrained(folders[1])
-        inputs = {name: put_artifact("input", {"model": at}) for name, at in zip(("average", "policy"), folders)}
+        inputs = {
+            name: put_artifact("input", {"model": at}) for name, at in zip(("average", "policy"), folders, strict=True)
+        }
         request = ArtifactRequest("ema", get_stage("ema").version, {"decay": decay}, inputs)
         made = run_stage(StageNode(request), store, lambda *_: None).file("model")
         return [load_policy(at, "cpu", "float32").model.state_dict() for at in (*folders, made)]

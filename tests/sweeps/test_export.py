@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from small_sweep import SPACE, aipo_lab, run_small_sweep
 from tiny_model_folder import change_json
-from tiny_sweep import SPACE, aipo_lab, run_tiny_sweep
 
 from aipo_lab.core.errors import UserError
 from aipo_lab.core.yaml_text import parse_yaml
@@ -177,7 +177,7 @@ def test_what_the_recipe_says_of_the_conversation_goes_with_a_model_of_other_ori
     (source / "LICENSE").write_text("terms")
     next_one = tmp_path / "next"
     settings = {"model__source": str(source), "model__chat_template": "plain", "iterations": 1}
-    run_tiny_sweep(next_one, SPACE[:1], **settings)
+    run_small_sweep(next_one, SPACE[:1], **settings)
     for t in (0, 1):
         folder = export(next_one / "runs", f"dpo-b0.1@{t}", tmp_path / f"model{t}")
         policy = load_policy(folder, "cpu", "float32")
@@ -196,7 +196,7 @@ def test_what_the_recipe_says_of_the_conversation_goes_with_a_model_of_other_ori
 def test_an_export_can_be_the_base_model_of_the_next_sweep(runs: Path, tmp_path: Path) -> None:
     done = aipo_lab("export", "dpo-b0.1@2", "mine", cwd=tmp_path)
     assert done.returncode == 0 and "chat mine" in done.stdout, done.stderr
-    run_tiny_sweep(tmp_path / "next", SPACE[:1], model__source=str(tmp_path / "mine"), iterations=1)
+    run_small_sweep(tmp_path / "next", SPACE[:1], model__source=str(tmp_path / "mine"), iterations=1)
     saved = yaml.safe_load((tmp_path / "next" / "runs" / "tiny" / "sweep.yaml").read_text())
     assert saved["models"][str(tmp_path / "mine")]["fingerprint"] == fingerprint_folder(tmp_path / "mine")
     refused = aipo_lab("export", "dpo-b0.1@2", "mine", cwd=tmp_path)

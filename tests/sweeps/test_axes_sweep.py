@@ -6,7 +6,7 @@ import csv
 from pathlib import Path
 
 import pytest
-from tiny_sweep import run_tiny_sweep
+from small_sweep import run_small_sweep
 
 from aipo_lab.core.jsonl import read_json, read_jsonl
 from aipo_lab.sweeps.points import Point, find_point
@@ -18,7 +18,7 @@ AXES = {"reference": ["previous", "base", "ema"], "data": ["accumulated"], "star
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("axes")
     plain = {"objective": "dpo", "beta": [0.1]}
-    run_tiny_sweep(
+    run_small_sweep(
         folder,
         [
             plain,
