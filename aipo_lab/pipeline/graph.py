@@ -17,6 +17,7 @@ from aipo_lab.core.seeds import derive_seed
 from aipo_lab.pipeline.base_model import BaseModel
 from aipo_lab.pipeline.data import data_node
 from aipo_lab.pipeline.evaluation_graph import EvaluationGraph, JudgingPlace, make_node
+from aipo_lab.pipeline.iteration_axes import IterationAxes
 from aipo_lab.pipeline.recipe import Recipe
 from aipo_lab.prompts.reading import FoundData
 from aipo_lab.ranking.ranker import RANKERS
@@ -104,8 +105,9 @@ class GraphBuilder:
         """The trial's graph."""
         base = policy = self.base
         iterations = []
+        axes = IterationAxes(self.recipe, base, self._node)
         for t in range(self.recipe.iterations):
-            steps = self._steps(t, policy)
+            steps = self._steps(t, policy, axes)
             iterations.append(self._iteration(t, policy, base, steps))
             policy = steps["train"]
         iterations.append(self._iteration(self.recipe.iterations, policy, base, {}))
@@ -128,15 +130,21 @@ class GraphBuilder:
                 scores[name] = self.official.scores(name, answers[name], baseline)
         return Iteration(t, policy, answers, scores, steps, self.data)
 
-    def _steps(self, t: int, policy: StageNode) -> dict[str, StageNode]:
+    def _steps(self, t: int, policy: StageNode, axes: IterationAxes) -> dict[str, StageNode]:
         """The stages that lead from theta_t to theta_{t+1}."""
         recipe = self.recipe
-        inputs = {"policy": policy}
         made = self._generated(t, policy) if recipe.pairs is None else {"pair": self._given(t)}
-        inputs |= {"pairs": made["pair"]}
+        data = axes.data(made["pair"])
+        inputs = {"policy": axes.start(policy), "pairs": data}
+        if data.stage == "accumulate":
+            made["accumulate"] = data
         if not recipe.objective.definition.reference_free:
             settings = ReferenceConfig.for_training(recipe.train, derive_seed(recipe.seed, t, "train"))
-            made["reference"] = self._node("reference", settings.model_dump(exclude_none=True), inputs)
+            measured = axes.reference(t, policy)
+            if measured.stage == "ema":
+                made["ema"] = measured
+            reference_inputs = {"policy": measured, "pairs": data}
+            made["reference"] = self._node("reference", settings.model_dump(exclude_none=True), reference_inputs)
             inputs |= {"reference": made["reference"]}
         made["train"] = self._seeded("train", t, inputs, objective=recipe.objective.at(t).model_dump())
         return made

@@ -27,6 +27,8 @@ STAGE_NAMES = (
     "pair",
     "given_pairs",
     "slice_pairs",
+    "accumulate",
+    "ema",
     "reference",
     "train",
     "answer",
