@@ -6,7 +6,7 @@ Nothing runs here. Keys follow from configurations alone, so what two trials hav
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -16,9 +16,11 @@ from aipo_lab.core.seeds import derive_seed
 from aipo_lab.pipeline.base_model import BaseModel
 from aipo_lab.pipeline.evaluation_graph import EvaluationGraph, JudgingPlace, make_node
 from aipo_lab.pipeline.recipe import Recipe
-from aipo_lab.ranking.ranker import RANKERS
+from aipo_lab.ranking.ranker import RANKERS, RankerResources
 from aipo_lab.stages.definition import Runtime, StageNode
 from aipo_lab.stages.reference import ReferenceConfig
+
+NO_RESOURCES = RankerResources()
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,8 @@ class TrialGraph:
 class GraphBuilder:
     """Builds the graph of one recipe on a given base model; see `EvaluationGraph` for `place`.
 
+    `ranker` is what the recipe's ranker stands on (see `RankerDefinition.resources`).
+
     What no iteration changes is dumped once, here: a sweep of 1,000 trials x 20 iterations has 160,000 nodes.
     """
 
@@ -67,8 +71,10 @@ class GraphBuilder:
         runtime: Runtime,
         resources: BenchmarkResources,
         place: JudgingPlace | None = None,
+        ranker: RankerResources = NO_RESOURCES,
     ) -> None:
         self.recipe = recipe
+        self.ranker = ranker
         self.base_model = base_model
         self.runtime = base_model.runtime(runtime)
         self.official = EvaluationGraph(
@@ -81,7 +87,7 @@ class GraphBuilder:
         self.settings = {
             "instruct": recipe.instruct.model_dump(mode="json") | instruct,
             "respond": recipe.respond.model_dump(mode="json") | {"engine": self.engine, "chat": self.chat},
-            "rank": recipe.rank.model_dump(mode="json") | known,
+            "rank": recipe.rank.model_dump(mode="json") | dict(ranker.identity) | known,
             "pair": recipe.pair.model_dump(mode="json"),
             "train": recipe.train.model_dump(mode="json"),
         }
@@ -124,7 +130,7 @@ class GraphBuilder:
         inputs = {"policy": policy}
         prompts = self._seeded("instruct", t, inputs)
         responses = self._seeded("respond", t, inputs | {"prompts": prompts})
-        ranking = self._seeded("rank", t, {"responses": responses})
+        ranking = self._with_ranker(self._seeded("rank", t, {"responses": responses}))
         pairs = self._node("pair", self.settings["pair"], {"ranking": ranking})
         made = {"instruct": prompts, "respond": responses, "rank": ranking, "pair": pairs}
         inputs |= {"pairs": pairs}
@@ -168,6 +174,12 @@ class GraphBuilder:
         """A stage whose random numbers depend on the iteration."""
         config = self.settings[stage] | {"seed": derive_seed(self.recipe.seed, t, stage)} | more
         return self._node(stage, config, inputs)
+
+    def _with_ranker(self, node: StageNode) -> StageNode:
+        """The node of `rank`, told where the ranker's models lie."""
+        if not self.ranker.folders:
+            return node
+        return replace(node, runtime=node.runtime.model_copy(update={"ranker_folders": dict(self.ranker.folders)}))
 
     def _node(self, stage: str, config: Mapping[str, Any], inputs: Mapping[str, StageNode]) -> StageNode:
         return make_node(stage, config, inputs, self.runtime)

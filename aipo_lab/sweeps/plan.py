@@ -6,7 +6,7 @@ import gc
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from statistics import fmean
 from typing import Any
@@ -19,6 +19,8 @@ from aipo_lab.pipeline.base_model import BaseModel, find_base_model
 from aipo_lab.pipeline.evaluation_graph import JudgingPlace
 from aipo_lab.pipeline.graph import GraphBuilder, TrialGraph
 from aipo_lab.pipeline.recipe import ComputeConfig, Recipe
+from aipo_lab.ranking.ranker import RankerResources
+from aipo_lab.ranking.resources import FoundRankers, find_ranker_resources, ranker_name
 from aipo_lab.stages.definition import STAGE_NAMES, Runtime, StageNode
 from aipo_lab.stages.stored import find_stored
 from aipo_lab.sweeps.sweep import Sweep
@@ -58,6 +60,7 @@ class SweepGraph:
     recipes: Mapping[str, Recipe]
     base_models: Mapping[str, BaseModel]
     resources: BenchmarkResources
+    rankers: FoundRankers = field(default_factory=dict)
 
     @cached_property
     def nodes(self) -> dict[str, StageNode]:
@@ -89,15 +92,19 @@ def build_graph(
     base_models: Mapping[str, BaseModel] | None = None,
     resources: BenchmarkResources | None = None,
     place: JudgingPlace | None = None,
+    rankers: FoundRankers | None = None,
 ) -> SweepGraph:
-    """The graph of a sweep. `base_models` by source and `resources` are found on this machine unless they are given.
+    """The graph of a sweep.
 
-    Without a `place` official benchmarks cannot be judged. Raises `UserError` when a base model, a data file of a
-    benchmark or the judge cannot be found.
+    `base_models` by source, `resources` and `rankers` are found on this machine unless they are given. Without a
+    `place` official benchmarks cannot be judged. Raises `UserError` when a base model, a data file of a benchmark, the
+    judge or what a ranker stands on cannot be found.
     """
     models = dict(base_models or {})
     if resources is None:
         resources = find_resources(trial.recipe.benchmarks for trial in sweep.trials)
+    if rankers is None:
+        rankers = find_ranker_resources(trial.recipe.rank for trial in sweep.trials)
     graphs = {}
     with _collector_paused():
         for trial in sweep.trials:
@@ -107,8 +114,10 @@ def build_graph(
             if base_models is None:
                 models[source].check_speaks(trial.recipe)
             runtime = runtime_of(trial.recipe.compute)
-            graphs[trial.name] = GraphBuilder(trial.recipe, models[source], runtime, resources, place).build()
-        graph = SweepGraph(graphs, {trial.name: trial.recipe for trial in sweep.trials}, models, resources)
+            ranker = rankers.get(ranker_name(trial.recipe.rank), RankerResources()) if rankers else RankerResources()
+            builder = GraphBuilder(trial.recipe, models[source], runtime, resources, place, ranker)
+            graphs[trial.name] = builder.build()
+        graph = SweepGraph(graphs, {trial.name: trial.recipe for trial in sweep.trials}, models, resources, rankers)
         assert len(graph.users) == len(graph.nodes)  # both are made here, while the collector is paused
     return graph
 
