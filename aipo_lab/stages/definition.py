@@ -20,10 +20,13 @@ from aipo_lab.training.config import ParallelSettings
 
 STAGE_NAMES = (
     "base",
+    "pool",
     "instruct",
     "respond",
     "rank",
     "pair",
+    "given_pairs",
+    "slice_pairs",
     "reference",
     "train",
     "answer",
@@ -68,6 +71,7 @@ class Runtime(StrictModel):
     ranker_folders: dict[str, str] = Field(
         default_factory=dict, description="where the ranker's models lie in this run, by the ranker's own names"
     )
+    data: dict[str, Any] | None = Field(None, description="where the user's data lie, for the stages that read them")
     answer_file: str | None = Field(None, description="the official answer file that given answers are read from")
     judging: JudgingRuntime | None = Field(None, description="how official benchmarks are judged")
 

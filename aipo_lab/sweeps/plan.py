@@ -6,19 +6,22 @@ import gc
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from statistics import fmean
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 from aipo_lab.benchmarks.catalogue import official_entry
 from aipo_lab.benchmarks.resources import BenchmarkResources, find_resources
 from aipo_lab.core.store import Store
 from aipo_lab.execution.inline import threads_per_stage, worker_count
 from aipo_lab.pipeline.base_model import BaseModel, find_base_model
+from aipo_lab.pipeline.data import find_all_data
 from aipo_lab.pipeline.evaluation_graph import JudgingPlace
 from aipo_lab.pipeline.graph import GraphBuilder, TrialGraph
 from aipo_lab.pipeline.recipe import ComputeConfig, Recipe
+from aipo_lab.prompts.reading import FoundData
 from aipo_lab.ranking.ranker import RankerResources
 from aipo_lab.ranking.resources import FoundRankers, find_ranker_resources, ranker_name
 from aipo_lab.stages.definition import STAGE_NAMES, Runtime, StageNode
@@ -52,6 +55,17 @@ class StagePlan:
         return self.distinct - self.stored
 
 
+class FoundThings(NamedTuple):
+    """What a sweep's keys depend on besides its recipes, as it was found: base models by source, what benchmarks need,
+    the user's data by request (`DataRequest.key`), and what rankers stand on by `ranker_name`.
+    """
+
+    base_models: Mapping[str, BaseModel]
+    resources: BenchmarkResources
+    data: Mapping[str, FoundData]
+    rankers: FoundRankers = MappingProxyType({})
+
+
 @dataclass(frozen=True)
 class SweepGraph:
     """The trials' graphs of a sweep, by trial name, the recipes, and what on this machine they come from."""
@@ -60,7 +74,8 @@ class SweepGraph:
     recipes: Mapping[str, Recipe]
     base_models: Mapping[str, BaseModel]
     resources: BenchmarkResources
-    rankers: FoundRankers = field(default_factory=dict)
+    data: Mapping[str, FoundData]
+    rankers: FoundRankers
 
     @cached_property
     def nodes(self) -> dict[str, StageNode]:
@@ -89,35 +104,37 @@ class SweepGraph:
 
 def build_graph(
     sweep: Sweep,
-    base_models: Mapping[str, BaseModel] | None = None,
-    resources: BenchmarkResources | None = None,
+    found: FoundThings | None = None,
     place: JudgingPlace | None = None,
     rankers: FoundRankers | None = None,
 ) -> SweepGraph:
-    """The graph of a sweep.
+    """The graph of a sweep. Base models, data and the like are sought on this machine unless they are given.
 
-    `base_models` by source, `resources` and `rankers` are found on this machine unless they are given. Without a
-    `place` official benchmarks cannot be judged. Raises `UserError` when a base model, a data file of a benchmark, the
-    judge or what a ranker stands on cannot be found.
+    Without a `place` official benchmarks cannot be judged. Raises `UserError` when a base model, a data file of a
+    benchmark, the judge, the user's data or what a ranker stands on cannot be found.
     """
-    models = dict(base_models or {})
-    if resources is None:
-        resources = find_resources(trial.recipe.benchmarks for trial in sweep.trials)
-    if rankers is None:
-        rankers = find_ranker_resources(trial.recipe.rank for trial in sweep.trials)
+    models = dict(found.base_models) if found else {}
+    resources = found.resources if found else find_resources(trial.recipe.benchmarks for trial in sweep.trials)
+    data = found.data if found else find_all_data(trial.recipe for trial in sweep.trials)
+    rankers = (
+        found.rankers
+        if found
+        else find_ranker_resources(one.recipe.rank for one in sweep.trials if one.recipe.pairs is None)
+    )
     graphs = {}
     with _collector_paused():
         for trial in sweep.trials:
             source = trial.recipe.model.source
             if source not in models:
                 models[source] = find_base_model(source)
-            if base_models is None:
+            if found is None:
                 models[source].check_speaks(trial.recipe)
             runtime = runtime_of(trial.recipe.compute)
-            ranker = rankers.get(ranker_name(trial.recipe.rank), RankerResources()) if rankers else RankerResources()
-            builder = GraphBuilder(trial.recipe, models[source], runtime, resources, place, ranker)
+            ranker = rankers.get(ranker_name(trial.recipe.rank), RankerResources())
+            builder = GraphBuilder(trial.recipe, models[source], runtime, resources, place, data, ranker)
             graphs[trial.name] = builder.build()
-        graph = SweepGraph(graphs, {trial.name: trial.recipe for trial in sweep.trials}, models, resources, rankers)
+        recipes = {trial.name: trial.recipe for trial in sweep.trials}
+        graph = SweepGraph(graphs, recipes, models, resources, data, rankers)
         assert len(graph.users) == len(graph.nodes)  # both are made here, while the collector is paused
     return graph
 
