@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from aipo_lab.core.errors import MissingDependency, UserError
+from aipo_lab.core.errors import UserError
 from aipo_lab.core.paths import is_there
 from aipo_lab.models.fingerprint import fingerprint_folder
+from aipo_lab.models.locating import download_model
 from aipo_lab.models.model_folder.check import check_folder
 from aipo_lab.models.template import check_has_template
 from aipo_lab.pipeline.recipe import Recipe
@@ -53,7 +54,7 @@ def find_base_model(source: str) -> BaseModel:
     elif is_there(Path(source)):
         folder = Path(source)
     elif source.count("/") == 1 and not source.startswith((".", "/", "~")):
-        folder = _download(source)
+        folder = download_model(source, "model.source")
     else:
         raise UserError(
             f"model.source {source!r} is not a folder that exists (looked for {Path(source).absolute()}), "
@@ -67,21 +68,3 @@ def find_base_model(source: str) -> BaseModel:
 def check_model_folder(folder: Path) -> None:
     """Raise `UserError` with every reason why `folder` is not a Hugging Face model folder that can be trained."""
     check_folder(folder, "model.source")
-
-
-def _download(source: str) -> Path:
-    """The hub model `source` in the local hub cache, downloaded if it is not there."""
-    try:
-        from huggingface_hub import snapshot_download
-        from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
-    except ImportError:
-        raise MissingDependency("install huggingface_hub: pip install huggingface_hub") from None
-    patterns = ["*.json", "*.safetensors", "*.jinja", "*.model", "*.txt"]
-    try:
-        return Path(snapshot_download(source, allow_patterns=patterns))
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(
-            f"model.source {source!r} is not a folder here ({Path(source).absolute()}) and could not be had from the "
-            f"model hub: {reason}"
-        ) from None

@@ -6,7 +6,7 @@ Nothing runs here. Keys follow from configurations alone, so what two trials hav
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from types import MappingProxyType
 from typing import Any
@@ -20,9 +20,11 @@ from aipo_lab.pipeline.evaluation_graph import EvaluationGraph, JudgingPlace, ma
 from aipo_lab.pipeline.iteration_axes import IterationAxes
 from aipo_lab.pipeline.recipe import Recipe
 from aipo_lab.prompts.reading import FoundData
-from aipo_lab.ranking.ranker import RANKERS
+from aipo_lab.ranking.ranker import RANKERS, RankerResources
 from aipo_lab.stages.definition import Runtime, StageNode
 from aipo_lab.stages.reference import ReferenceConfig
+
+NO_RESOURCES = RankerResources()
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,8 @@ class TrialGraph:
 class GraphBuilder:
     """Builds the graph of one recipe on a given base model; see `EvaluationGraph` for `place`.
 
+    `ranker` is what the recipe's ranker stands on (see `RankerDefinition.resources`).
+
     What no iteration changes is dumped once, here: a sweep of 1,000 trials x 20 iterations has 160,000 nodes.
     """
 
@@ -75,8 +79,10 @@ class GraphBuilder:
         resources: BenchmarkResources,
         place: JudgingPlace | None = None,
         data: Mapping[str, FoundData] = MappingProxyType({}),
+        ranker: RankerResources = NO_RESOURCES,
     ) -> None:
         self.recipe = recipe
+        self.ranker = ranker
         self.base_model = base_model
         self.runtime = base_model.runtime(runtime)
         self.data = data_node(recipe, data, resources, self.runtime)
@@ -92,7 +98,7 @@ class GraphBuilder:
         self.settings = {
             "instruct": recipe.instruct.model_dump(mode="json") | instruct,
             "respond": recipe.respond.model_dump(mode="json") | {"engine": self.engine, "chat": self.chat},
-            "rank": recipe.rank.model_dump(mode="json") | known,
+            "rank": recipe.rank.model_dump(mode="json") | dict(ranker.identity) | known,
             "pair": recipe.pair.model_dump(mode="json"),
             "train": recipe.train.model_dump(mode="json"),
         }
@@ -155,7 +161,7 @@ class GraphBuilder:
         pool = {} if self.data is None else {"pool": self.data}
         prompts = self._seeded("instruct", t, inputs | pool)
         responses = self._seeded("respond", t, inputs | {"prompts": prompts})
-        ranking = self._seeded("rank", t, {"responses": responses})
+        ranking = self._with_ranker(self._seeded("rank", t, {"responses": responses}))
         pairs = self._node("pair", self.settings["pair"], {"ranking": ranking})
         return {"instruct": prompts, "respond": responses, "rank": ranking, "pair": pairs}
 
@@ -208,6 +214,12 @@ class GraphBuilder:
         """A stage whose random numbers depend on the iteration."""
         config = self.settings[stage] | {"seed": derive_seed(self.recipe.seed, t, stage)} | more
         return self._node(stage, config, inputs)
+
+    def _with_ranker(self, node: StageNode) -> StageNode:
+        """The node of `rank`, told where the ranker's models lie."""
+        if not self.ranker.folders:
+            return node
+        return replace(node, runtime=node.runtime.model_copy(update={"ranker_folders": dict(self.ranker.folders)}))
 
     def _node(self, stage: str, config: Mapping[str, Any], inputs: Mapping[str, StageNode]) -> StageNode:
         return make_node(stage, config, inputs, self.runtime)

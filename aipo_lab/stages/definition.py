@@ -70,6 +70,9 @@ class Runtime(StrictModel):
         default_factory=ParallelSettings, description="how a training is spread over processes"
     )
     model_folder: str | None = Field(None, description="the base model's folder in this run; none: it is in the store")
+    ranker_folders: dict[str, str] = Field(
+        default_factory=dict, description="where the ranker's models lie in this run, by the ranker's own names"
+    )
     data: dict[str, Any] | None = Field(None, description="where the user's data lie, for the stages that read them")
     answer_file: str | None = Field(None, description="the official answer file that given answers are read from")
     judging: JudgingRuntime | None = Field(None, description="how official benchmarks are judged")
