@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 from aipo_lab.core.errors import UserError
 from aipo_lab.core.origins import Origins
 from aipo_lab.core.paths import is_there
+from aipo_lab.generation.engine import ENGINES
 from aipo_lab.pipeline.recipe import Recipe
 from aipo_lab.worlds.world import get_world
 
@@ -88,6 +89,12 @@ def package_problems(recipe: Recipe) -> Iterator[Problem]:
             "compute.parallel",
             f"{parallel} needs the package deepspeed; install it with: pip install 'aipo-lab[deepspeed]'",
         )
+
+
+def engine_problems(recipe: Recipe) -> Iterator[Problem]:
+    """What keeps the generation engine from work on this machine."""
+    for text in ENGINES.get(recipe.engine.name).problems(recipe.engine):
+        yield Problem("engine", text)
 
 
 def device_problems(recipe: Recipe) -> Iterator[Problem]:
@@ -201,6 +208,7 @@ CHECKS: tuple[Callable[[Recipe], Iterator[Problem]], ...] = (
     batch_problems,
     sampling_problems,
     package_problems,
+    engine_problems,
     device_problems,
     position_problems,
     folder_problems,

@@ -70,11 +70,11 @@ class GraphBuilder:
     ) -> None:
         self.recipe = recipe
         self.base_model = base_model
-        self.runtime = base_model.runtime(runtime)
+        self.runtime = base_model.runtime(runtime).model_copy(update={"engine": recipe.engine.how()})
         self.official = EvaluationGraph(
             recipe.benchmarks, recipe.engine, recipe.seed, resources, self.runtime, place, recipe.model.chat()
         )
-        self.world, self.engine = recipe.world.model_dump(), recipe.engine.model_dump()
+        self.world, self.engine = recipe.world.model_dump(), recipe.engine.identity()
         self.chat = recipe.model.chat().model_dump()
         known = {"world": self.world} if RANKERS.get(recipe.rank.ranker).needs_world else {}
         instruct = {"world": self.world, "engine": self.engine} | self._pool()
