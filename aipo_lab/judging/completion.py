@@ -14,7 +14,6 @@ from typing import Any
 
 from aipo_lab.core.unicode import repaired, repaired_json
 from aipo_lab.judging.calls import CUT_OFF, FILTERED, JudgeReply, JudgeRequest
-from aipo_lab.judging.money import most_prompt_tokens
 from aipo_lab.judging.replies import Fault, start_of
 
 NO_LOGPROBS = "the reply holds no log-probabilities of its first token"
@@ -49,7 +48,7 @@ def read_reply(body: bytes, request: JudgeRequest) -> JudgeReply:
     return JudgeReply(
         text=repaired(text or ""),
         finish_reason=finish_reason,
-        prompt_tokens=most_prompt_tokens(request) if prompt_tokens is None else prompt_tokens,
+        prompt_tokens=request.most_prompt_tokens() if prompt_tokens is None else prompt_tokens,
         completion_tokens=request.max_tokens if completion_tokens is None else completion_tokens,
         first_token_logprobs=logprobs,
         problem=problem,
