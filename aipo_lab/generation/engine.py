@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Protocol, Self
+from typing import Annotated, Any, ClassVar, Protocol, Self, runtime_checkable
 
 from pydantic import BeforeValidator, Field, SerializeAsAny
 
@@ -98,6 +98,15 @@ class Engine(Protocol):
         ...
 
 
+@runtime_checkable
+class KeepsReplies(Protocol):
+    """An engine whose replies cost money or come from afar: it stores each at once, and asks for none twice."""
+
+    def keep_replies_in(self, folder: Path) -> None:
+        """Store replies in `folder`, and answer from those that are there."""
+        ...
+
+
 class EngineSettings(StrictModel):
     """What every engine's settings have.
 
@@ -130,12 +139,14 @@ class EngineDefinition(Definition):
 
     `problems`: what keeps engines of these settings from work on this machine, as sentences, found in moments.
     `in_process`: whether it computes with the policy that the stage's process loads, which other engines spare it.
+    `fixed_weights`: whether it samples from weights that somebody else loaded, which no training changes.
     """
 
     settings: type[EngineSettings]
     open: Callable[[Any, Path, str], Engine]
     problems: Callable[[Any], Sequence[str]] = lambda _: ()
     in_process: bool = True
+    fixed_weights: bool = False
 
 
 ENGINES: Registry[EngineDefinition] = Registry("engine", "aipo_lab.engines", "aipo_lab.generation")

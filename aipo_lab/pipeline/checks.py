@@ -93,8 +93,15 @@ def package_problems(recipe: Recipe) -> Iterator[Problem]:
 
 def engine_problems(recipe: Recipe) -> Iterator[Problem]:
     """What keeps the generation engine from work on this machine."""
-    for text in ENGINES.get(recipe.engine.name).problems(recipe.engine):
+    engine = ENGINES.get(recipe.engine.name)
+    for text in engine.problems(recipe.engine):
         yield Problem("engine", text)
+    if engine.fixed_weights:
+        yield Problem(
+            "engine.name",
+            f"{recipe.engine.name} samples from the weights that a server loaded, and iterations train new ones; use "
+            "transformers or vllm here, and this engine for `aipo-lab evaluate`",
+        )
 
 
 def device_problems(recipe: Recipe) -> Iterator[Problem]:

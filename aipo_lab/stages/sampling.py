@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from aipo_lab.generation.engine import ENGINES, Completion, Engine, open_engine
+from aipo_lab.generation.engine import ENGINES, Completion, Engine, KeepsReplies, open_engine
 from aipo_lab.generation.sharded import generate_in_shards
 from aipo_lab.models.chat import turn_end_token
 from aipo_lab.models.decoding import ignored_settings
@@ -29,7 +29,10 @@ def input_policy(context: StageContext[Any]) -> Policy:
 def input_engine(context: StageContext[Any]) -> Engine:
     """The engine of the stage's settings on its `policy` input."""
     settings = context.config.engine.with_how(context.runtime.engine)
-    return open_engine(settings, policy_folder(context), context.runtime.device)
+    engine = open_engine(settings, policy_folder(context), context.runtime.device)
+    if isinstance(engine, KeepsReplies):
+        engine.keep_replies_in(context.parts / "replies")
+    return engine
 
 
 def sample(
