@@ -8,7 +8,7 @@ for none twice.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, ClassVar, Literal
@@ -110,7 +110,7 @@ class OpenaiEngine:
                 f"{len(failed)} of {len(requests)} prompts got no completions from the engine's server, the first: "
                 f"{failed[0]}; the other replies are stored: run again to ask for what is missing"
             )
-        made = {place: outcome for place, outcome in zip(requests, outcomes, strict=True)}  # noqa: C416
+        made = dict(zip(requests, outcomes, strict=True))
         return [
             self._completions(made[place], ends, strings, logprobs) if place in made else [NO_ROOM] * n
             for place in range(len(prompts))
@@ -162,31 +162,39 @@ class OpenaiEngine:
         decode = decoder(self.policy.tokenizer)
         made = []
         for choice in json.loads(reply.text):
-            stopped = choice["finish_reason"] == "stop"
             if self.settings.exchange == "text":
-                ended = stopped and not strings  # a stop string may have stood where the text ends
-                tokens = encode_response(
-                    self.policy.tokenizer, choice["text"], ended, end_token_id=self.policy.end_token_id
-                )
-                values = None
+                tokens, values = self._tokenised(choice, strings), None
             else:
                 tokens, values = choice["token_ids"], choice["logprobs"] if logprobs else None
-                self._check_vocabulary(tokens, choice["text"], decode(tokens))
+                self._check_tokens(choice, decode(tokens), ends, strings)
             if logprobs and values is None:
                 raise self._client.caller.wire.no_logprobs("the reply holds none of every token")
-            made.append(finish(tokens, decode, ends, strings, values, stopped=stopped))
+            made.append(finish(tokens, decode, ends, strings, values, stopped=choice["finish_reason"] == "stop"))
         return made
 
-    def _check_vocabulary(self, tokens: Sequence[int], text: str | None, decoded: str) -> None:
-        """Raise `UserError` if the server's tokens say something else here than there."""
+    def _tokenised(self, choice: Mapping[str, Any], strings: Sequence[str]) -> list[int]:
+        """The tokens of a text; with stop strings nobody knows whether it ended or was stopped, so without an end."""
+        ended = choice["finish_reason"] == "stop" and not strings
+        policy = self.policy
+        return encode_response(policy.tokenizer, choice["text"], ended, end_token_id=policy.end_token_id)
+
+    def _check_tokens(
+        self, choice: Mapping[str, Any], decoded: str, ends: frozenset[int], strings: Sequence[str]
+    ) -> None:
+        """Raise `UserError` if the server's tokens say something else here than there, or lack the one that ended."""
+        tokens, text = choice["token_ids"], choice["text"] or ""
+        server = f"the engine's server {self.settings.model}"
         fits = max(tokens, default=0) < self.policy.vocabulary_size
-        if fits and _plain(decoded).startswith(_plain(text or "")[:COMPARED_CHARACTERS]):
-            return
-        there, here = (text or "")[:COMPARED_CHARACTERS], decoded[:COMPARED_CHARACTERS]
-        raise UserError(
-            f"the engine's server {self.settings.model} has another tokenizer than the policy: its tokens for "
-            f"{there!r} are {here!r} here; serve the policy's model"
-        )
+        if not fits or not _plain(decoded).startswith(_plain(text)[:COMPARED_CHARACTERS]):
+            raise UserError(
+                f"{server} has another tokenizer than the policy: its tokens for {text[:COMPARED_CHARACTERS]!r} are "
+                f"{decoded[:COMPARED_CHARACTERS]!r} here; serve the policy's model"
+            )
+        if choice["finish_reason"] == "stop" and not strings and not ends & set(tokens):
+            raise UserError(
+                f"{server} leaves out the token that ended a completion, which training needs: use a server that "
+                "returns it (vLLM does), or engine.exchange=text, which adds it"
+            )
 
 
 def _plain(text: str) -> str:
