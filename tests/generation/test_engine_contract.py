@@ -100,16 +100,18 @@ def by_hand(subject: Subject) -> list[list[int]]:
     return [greedy_by_hand(subject.policy, prompt) for prompt in subject.prompts]
 
 
-def greedy_by_hand(policy: Policy, prompt: list[int], penalty: float = 1.0, ends: frozenset[int] = frozenset()) -> Any:
+def greedy_by_hand(policy: Policy, prompt: list[int], penalty: float = 1.0) -> list[int]:
     """Take the likeliest token again and again, up to an end token (included) or the cap."""
-    ids = list(prompt)
+    ids, new, cache = list(prompt), list(prompt), None
     while len(ids) - len(prompt) < CAP:
         with torch.no_grad():
-            logits = policy.model(input_ids=torch.tensor([ids])).logits[0, -1]
+            output = policy.model(input_ids=torch.tensor([new]), past_key_values=cache, use_cache=True)
+        logits, cache = output.logits[0, -1], output.past_key_values
         seen = torch.tensor(sorted(set(ids)))
         logits[seen] = torch.where(logits[seen] > 0, logits[seen] / penalty, logits[seen] * penalty)
-        ids.append(int(logits.argmax()))
-        if ids[-1] in policy.end_token_ids | ends:
+        new = [int(logits.argmax())]
+        ids += new
+        if ids[-1] in policy.end_token_ids:
             break
     return ids[len(prompt) :]
 
