@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import os
+import re
 import shutil
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +15,12 @@ import pytest
 
 import aipo_lab.assets.library as assets
 from aipo_lab.assets.alpaca_eval import ALPACA_EVAL, DF_GAMED, REFERENCE_OUTPUTS
+from aipo_lab.benchmarks.alpaca_eval.benchmark import AlpacaEval
+from aipo_lab.benchmarks.alpaca_eval.results import AlpacaEvalJudged
+from aipo_lab.benchmarks.official import Answer
 from aipo_lab.core.hashing import sha256_of
 from aipo_lab.core.jsonl import read_json, write_json
+from aipo_lab.judging.calls import Judge
 
 MODELS = {"gpt4_gamed": "GPT-4 (Adversarial)", "alpaca-7b": "Alpaca 7B"}
 """Published models by generator name, with their name in the leaderboard."""
@@ -85,3 +91,46 @@ def made_up_df_gamed(path: Path, order: np.ndarray | None = None) -> Path:
 def published_annotations(model: str) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = read_json(annotations_of(model))
     return rows
+
+
+def annotation(n: int, preference: float | None = 1.25, **changes: Any) -> dict[str, Any]:
+    return {
+        "instruction": f"question {n}",
+        "output_1": "the baseline's answer",
+        "generator_1": "gpt4_1106_preview",
+        "dataset": "koala",
+        "output_2": "an answer" + n * "!",
+        "generator_2": "ours",
+        "annotator": "weighted_alpaca_eval_gpt4_turbo",
+        "preference": preference,
+        **changes,
+    }
+
+
+SHOWN = re.compile(
+    r'''"instruction": """(.*)""",\n}\n\n## Model Outputs.*"model_identifier": "m",\n        "output": """(.*)"""
+    },
+    {
+        "model_identifier": "M",
+        "output": """(.*)"""
+    }
+}
+''',
+    re.DOTALL,
+)
+
+
+def shown(prompt: str) -> tuple[str, str, str]:
+    """Instruction and the two outputs, in the order in which a prompt shows them."""
+    match = SHOWN.search(prompt)
+    assert match, prompt
+    instruction, first, second = match.groups()
+    return instruction, first, second
+
+
+def answers_to(benchmark: AlpacaEval, text: Callable[[int], str]) -> list[Answer]:
+    return [Answer(question.id, (text(int(question.id)),)) for question in benchmark.questions]
+
+
+def judged_by(judge: Judge, benchmark: AlpacaEval, answers: Sequence[Answer], **others: Any) -> AlpacaEvalJudged:
+    return benchmark.judge("ours", answers, others.get("baseline"), judge, lambda *_: None)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from test_cli import RECIPE, environment
+from tiny_sweep import RECIPE, environment
 
 AIPO_LAB = str(Path(sys.executable).with_name("aipo-lab"))
 ODD = "a b?x#y%25z'[red]:smile:"

@@ -71,7 +71,7 @@ class JudgeSettings(ServerSettings):
         """
         if self.engine == "local":
             from aipo_lab.models.fingerprint import fingerprint_folder
-            from aipo_lab.models.model_folder import check_folder
+            from aipo_lab.models.model_folder.check import check_folder
 
             check_folder(self.local_folder(), "the local judge's model")
             fingerprint = fingerprint_folder(self.local_folder())

@@ -9,7 +9,7 @@ from typing import Any
 from aipo_lab.core.errors import MissingDependency, UserError
 from aipo_lab.core.paths import is_there
 from aipo_lab.models.fingerprint import fingerprint_folder
-from aipo_lab.models.model_folder import check_folder
+from aipo_lab.models.model_folder.check import check_folder
 from aipo_lab.models.template import check_has_template
 from aipo_lab.pipeline.recipe import Recipe
 from aipo_lab.stages.definition import Runtime

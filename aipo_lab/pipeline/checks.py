@@ -169,14 +169,6 @@ def position_problems(recipe: Recipe) -> Iterator[Problem]:
             yield Problem(key, f"{cap} leaves no room for a prompt in {has}; lower it", ("model.source",))
 
 
-def folder_problems(recipe: Recipe) -> Iterator[Problem]:
-    """What the base model's own files say it cannot serve, where they are at hand."""
-    folder = _model_folder(recipe.model.source)
-    if folder is not None:
-        for check in FOLDER_CHECKS:
-            yield from check(recipe, folder)
-
-
 def _positions(source: str) -> int | None:
     """The positions of a base model; None where there is no limit or the model is not here yet."""
     if source == "micro":
@@ -218,7 +210,4 @@ CHECKS: tuple[Callable[[Recipe], Iterator[Problem]], ...] = (
     engine_problems,
     device_problems,
     position_problems,
-    folder_problems,
 )
-FOLDER_CHECKS: list[Callable[[Recipe, Path], Iterator[Problem]]] = []
-"""What is checked of the folder of a base model against the recipe, such as its chat template."""

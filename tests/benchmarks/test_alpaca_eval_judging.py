@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,26 +14,25 @@ import pytest
 from alpaca_eval_files import (
     MODELS,
     annotations_of,
+    answers_to,
     install_asset,
+    judged_by,
     leaderboard,
     made_up_df_gamed,
     outputs_of,
     published_annotations,
+    shown,
 )
-from judging.judge_server import JudgeServer
 
 from aipo_lab.benchmarks.alpaca_eval.benchmark import AlpacaEval
 from aipo_lab.benchmarks.alpaca_eval.formats import read_outputs, write_annotations
 from aipo_lab.benchmarks.alpaca_eval.package import package_module
-from aipo_lab.benchmarks.alpaca_eval.results import AlpacaEvalJudged
 from aipo_lab.benchmarks.alpaca_eval.scoring import score_alpaca_eval
 from aipo_lab.benchmarks.official import Answer
 from aipo_lab.core.errors import UserError
 from aipo_lab.core.jsonl import read_json, write_json
 from aipo_lab.core.progress import Progress
-from aipo_lab.judging.calls import Judge, JudgeReply, JudgeRequest, Outcome, Unanswered
-from aipo_lab.judging.opening import open_judge
-from aipo_lab.judging.settings import JudgeSettings
+from aipo_lab.judging.calls import JudgeReply, JudgeRequest, Outcome, Unanswered
 
 TEMPLATE_SHA256 = "784227e6dc2832fc"
 """Of the official prompt template, first 16 digits; reference/compatibility.md §0."""
@@ -43,10 +41,6 @@ TEMPLATE_SHA256 = "784227e6dc2832fc"
 @pytest.fixture(autouse=True)
 def asset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     install_asset(tmp_path / "cache", monkeypatch)
-
-
-def quiet(done: int, total: int, unit: str) -> None:
-    pass
 
 
 def reply(likeliest: dict[str, float], text: str = "m") -> JudgeReply:
@@ -70,41 +64,12 @@ class Scripted:
         self.discarded[request] = reason
 
 
-SHOWN = re.compile(
-    r'''"instruction": """(.*)""",\n}\n\n## Model Outputs.*"model_identifier": "m",\n        "output": """(.*)"""
-    },
-    {
-        "model_identifier": "M",
-        "output": """(.*)"""
-    }
-}
-''',
-    re.DOTALL,
-)
-
-
-def shown(prompt: str) -> tuple[str, str, str]:
-    """Instruction and the two outputs, in the order in which a prompt shows them."""
-    match = SHOWN.search(prompt)
-    assert match, prompt
-    instruction, first, second = match.groups()
-    return instruction, first, second
-
-
 def prefers_longer(request: JudgeRequest) -> JudgeReply:
     """90 % for the longer output, 50 % for equally long ones."""
     _, first, second = shown(request.messages[-1].content)
     odds = (len(first) > len(second)) - (len(first) < len(second))
     m = 0.5 + 0.4 * odds
     return reply({"m": math.log(m), "M": math.log(1 - m), "The": -9.0})
-
-
-def answers_to(benchmark: AlpacaEval, text: Callable[[int], str]) -> list[Answer]:
-    return [Answer(question.id, (text(int(question.id)),)) for question in benchmark.questions]
-
-
-def judged_by(judge: Judge, benchmark: AlpacaEval, answers: Sequence[Answer], **others: Any) -> AlpacaEvalJudged:
-    return benchmark.judge("ours", answers, others.get("baseline"), judge, quiet)
 
 
 # ------------------------------------------------------------------------------------------------------- questions
@@ -156,7 +121,7 @@ def test_the_published_replies_give_the_published_preferences(model: str) -> Non
 
     benchmark = AlpacaEval.load()
     judge = Scripted(replay)
-    judged = benchmark.judge(model, benchmark.read_answers(outputs_of(model))[1], None, judge, quiet)
+    judged = benchmark.judge(model, benchmark.read_answers(outputs_of(model))[1], None, judge, lambda *_: None)
     ours = np.array([row["preference"] for row in judged.judgments])
     assert np.abs(ours - [row["preference"] for row in rows]).max() < 1e-9
     shared = ("instruction", "output_1", "generator_1", "dataset", "output_2", "generator_2", "annotator")
@@ -337,7 +302,7 @@ def test_a_model_may_not_be_named_as_the_baseline(name: str, own_baseline: bool)
     benchmark = AlpacaEval.load(3)
     answers = answers_to(benchmark, str)
     with pytest.raises(UserError, match="the name of the baseline"):
-        benchmark.judge(name, answers, answers if own_baseline else None, Scripted(prefers_longer), quiet)
+        benchmark.judge(name, answers, answers if own_baseline else None, Scripted(prefers_longer), lambda *_: None)
 
 
 def test_an_outputs_file_that_lacks_questions_is_refused_and_a_written_one_is_read(tmp_path: Path) -> None:
@@ -366,63 +331,3 @@ def test_judging_and_scoring_the_annotations_agree_on_the_official_length_contro
     scored = score_alpaca_eval(tmp_path / "annotations.json").scores
     assert scored["lc_win_rate"].value == pytest.approx(judged.scores["lc_win_rate"].value, abs=1e-12)
     assert scored["lc_win_rate"].n == len(benchmark.questions)
-
-
-# -------------------------------------------------------------------------------------------------------- over HTTP
-
-
-def http_logprobs(body: dict[str, Any]) -> dict[str, float]:
-    _, first, second = shown(body["messages"][-1]["content"])
-    return {"m": -0.1, "M": -2.4} if len(first) > len(second) else {"m": -2.4, "M": -0.1}
-
-
-def open_http_judge(server: JudgeServer, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Judge:
-    monkeypatch.setenv("OPENAI_API_KEY", "test-key")
-    settings = JudgeSettings(model="gpt-4-1106-preview", base_url=server.base_url, attempts=2, backoff_s=0.01)
-    return open_judge(settings, folder)
-
-
-def test_ten_questions_over_http_with_failures_that_the_next_run_asks_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    benchmark = AlpacaEval.load(10)
-    answers = answers_to(benchmark, lambda n: "y" * (500 * (n % 7)))
-    failing = {question.turns[0] for question in benchmark.questions[:2]}
-    unparsable = benchmark.questions[2].turns[0]
-    state = {"broken": True}
-
-    def fault(body: dict[str, Any], n: int) -> str | None:
-        return "server_error" if state["broken"] and shown(body["messages"][-1]["content"])[0] in failing else None
-
-    def logprobs(body: dict[str, Any]) -> dict[str, float]:
-        if state["broken"] and shown(body["messages"][-1]["content"])[0] == unparsable:
-            return {"I": -0.2, "The": -3.0}
-        return http_logprobs(body)
-
-    with JudgeServer(lambda body: "m", logprobs=logprobs, fault=fault) as server:
-        first = judged_by(open_http_judge(server, tmp_path / "calls", monkeypatch), benchmark, answers)
-        assert set(first.unjudged) == {question.id for question in benchmark.questions[:3]}
-        assert server.answered_total == 8
-        state["broken"] = False
-        second = judged_by(open_http_judge(server, tmp_path / "calls", monkeypatch), benchmark, answers)
-        assert dict(second.unjudged) == {}
-        assert server.answered_total == 8 + 3  # only what had no verdict was asked again
-        third = judged_by(open_http_judge(server, tmp_path / "calls", monkeypatch), benchmark, answers)
-        assert server.answered_total == 11
-    assert third == second
-    p = math.exp(-0.1) / (math.exp(-0.1) + math.exp(-2.4))
-    for question, row in zip(benchmark.questions, second.judgments, strict=True):
-        longer = 500 * (int(question.id) % 7) > len(row["output_1"])
-        assert row["preference"] == pytest.approx(1 + (p if longer else 1 - p), abs=1e-12)
-    assert first.scores["win_rate"].n == 7
-    assert second.scores["win_rate"].value == pytest.approx(
-        100 * np.mean([row["preference"] - 1 for row in second.judgments])
-    )
-
-
-def test_a_judge_without_log_probabilities_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    benchmark = AlpacaEval.load(3)
-    with JudgeServer(lambda body: "m") as server:
-        judge = open_http_judge(server, tmp_path / "calls", monkeypatch)
-        with pytest.raises(UserError, match="log-probabilities"):
-            judged_by(judge, benchmark, answers_to(benchmark, str))

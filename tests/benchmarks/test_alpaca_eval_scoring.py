@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from alpaca_eval_files import (
     MODELS,
+    annotation,
     annotations_of,
     install_asset,
     leaderboard,
@@ -27,7 +28,6 @@ from alpaca_eval_files import (
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aipo_lab.benchmarks.alpaca_eval.formats import read_outputs, write_annotations, write_outputs
 from aipo_lab.benchmarks.alpaca_eval.package import difficulty_file, package_module
 from aipo_lab.benchmarks.alpaca_eval.scoring import score_alpaca_eval
 from aipo_lab.core.errors import MissingDependency, UserError
@@ -39,20 +39,6 @@ Row = dict[str, Any]
 @pytest.fixture(autouse=True)
 def _no_fetched_assets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AIPO_LAB_CACHE", str(tmp_path / "no-cache"))
-
-
-def annotation(n: int, preference: float | None = 1.25, **changes: Any) -> Row:
-    return {
-        "instruction": f"question {n}",
-        "output_1": "the baseline's answer",
-        "generator_1": "gpt4_1106_preview",
-        "dataset": "koala",
-        "output_2": "an answer" + n * "!",
-        "generator_2": "ours",
-        "annotator": "weighted_alpaca_eval_gpt4_turbo",
-        "preference": preference,
-        **changes,
-    }
 
 
 def write(folder: Path, rows: Any, name: str = "annotations.json") -> Path:
@@ -351,47 +337,6 @@ def test_sides_reversed_against_a_baseline_of_ones_own_show_by_the_outputs(tmp_p
 def test_the_baseline_against_itself_is_no_reversal(tmp_path: Path) -> None:
     rows = [annotation(n, 1.5, generator_2="gpt4_1106_preview") for n in range(5)]
     assert score_alpaca_eval(write(tmp_path, rows)).scores["win_rate"].value == 50
-
-
-# --------------------------------------------------------------------------------------------------------- formats
-
-TEXTS = ["NA", "None", "", " 12 ", 'with "quotes", commas', "two\nlines\tand a tab", "été 🎉", "1e5"]
-
-
-@pytest.mark.parametrize(("suffix", "dialect"), [(".csv", "excel"), (".tsv", "excel-tab")])
-def test_tables_are_read_as_text(suffix: str, dialect: str, tmp_path: Path) -> None:
-    path = tmp_path / f"outputs{suffix}"
-    with path.open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.writer(stream, dialect=dialect)
-        writer.writerow(["", "instruction", "output", "generator"])  # the package's tables begin with an index
-        writer.writerows([n, f"question {n}", text, "ours"] for n, text in enumerate(TEXTS))
-    outputs = read_outputs(path)
-    assert list(outputs.by_instruction.values()) == TEXTS
-    assert outputs.generator == "ours"
-
-
-@given(texts=st.lists(st.text(st.characters(codec="utf-8"), max_size=30), min_size=1, max_size=5))
-def test_written_outputs_are_read_back(texts: list[str]) -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "model_outputs.json"
-        write_outputs(path, "ours", [("koala", f"question {n}", text) for n, text in enumerate(texts)])
-        assert list(read_outputs(path).by_instruction.values()) == texts
-
-
-def test_the_package_reads_what_is_written(tmp_path: Path) -> None:
-    utils = package_module("alpaca_eval.utils")
-    write_outputs(tmp_path / "model_outputs.json", "ours", [("koala", "a question", "an answer")])
-    (row,) = utils.load_or_convert_to_dataframe(tmp_path / "model_outputs.json").to_dict(orient="records")
-    assert row == {"dataset": "koala", "instruction": "a question", "output": "an answer", "generator": "ours"}
-    write_annotations(tmp_path / "annotations.json", [annotation(1)])
-    assert utils.load_or_convert_to_dataframe(tmp_path / "annotations.json").to_dict("records") == [annotation(1)]
-
-
-def test_writing_and_reading_the_published_outputs_changes_nothing(tmp_path: Path) -> None:
-    rows = json.loads(outputs_of("alpaca-7b").read_text())
-    path = tmp_path / "model_outputs.json"
-    write_outputs(path, "alpaca-7b", [(row["dataset"], row["instruction"], row["output"]) for row in rows])
-    assert json.loads(path.read_text()) == rows
 
 
 def test_a_missing_package_is_named_with_the_command_that_installs_it(

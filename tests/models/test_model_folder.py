@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from tiny_model_folder import WORDS, change_json, write_model, write_tokenizer
 
 from aipo_lab.core.errors import UserError
-from aipo_lab.models.model_folder import check_folder, position_problem, positions_of
+from aipo_lab.models.model_folder.check import check_folder
 
 
 @pytest.fixture(autouse=True)
@@ -58,7 +58,6 @@ PASSING: dict[str, dict[str, Any]] = {
 def test_what_loads_passes(tmp_path: Path, case: str) -> None:
     write_model(tmp_path / "model", **PASSING[case])
     check_folder(tmp_path / "model", "model.source")
-    assert positions_of(tmp_path / "model") == 64
 
 
 def test_low_precision_and_a_hub_snapshot_of_links_pass(folder: Path, tmp_path: Path) -> None:
@@ -206,12 +205,3 @@ def test_a_folder_that_passed_is_looked_at_again_when_its_content_changed(folder
     check_folder(folder, "model.source")
     write_tokenizer(folder, pad_token="[PAD]")
     assert "'[PAD]'" in problems_of(folder)
-
-
-def test_positions_are_compared_with_what_a_recipe_needs(folder: Path) -> None:
-    assert position_problem(folder, 64, "respond") is None
-    assert "respond needs 65 tokens" in str(position_problem(folder, 65, "respond"))
-    write_model(folder, "mamba", state_size=4)
-    config = json.loads((folder / "config.json").read_text())
-    change_json(folder / "config.json", **{key: None for key in config if key == "max_position_embeddings"})
-    assert position_problem(folder, 10**9, "respond") is None

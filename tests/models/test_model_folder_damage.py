@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from tiny_model_folder import write_model
 
 from aipo_lab.core.errors import UserError
-from aipo_lab.models.model_folder import check_folder
+from aipo_lab.models.model_folder.check import check_folder
 
 POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:{}\nsize 4976698672\n".format("0" * 64)
 SHARDS = "model.safetensors.index.json"

@@ -14,8 +14,8 @@ import pytest
 import yaml
 from judging.judge_server import JudgeServer
 from official_assets import KEY
-from test_cli import RECIPE
 from test_evaluation import AIPO_LAB, logprobs, reply
+from tiny_sweep import RECIPE
 
 from aipo_lab.browsing.entries import sweep_entries
 from aipo_lab.core.jsonl import read_json

@@ -3,10 +3,3 @@
 Nothing here reads a weight. Everything is done the way loading will do it (safetensors opens the files, transformers
 builds the model without memory for its weights), so that what loads is never refused.
 """
-
-from __future__ import annotations
-
-from aipo_lab.models.model_folder.check import check_folder
-from aipo_lab.models.model_folder.positions import position_problem, positions_of
-
-__all__ = ["check_folder", "position_problem", "positions_of"]
