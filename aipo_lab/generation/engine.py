@@ -5,10 +5,10 @@ Importing a module of this folder registers its own.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Protocol
+from typing import Annotated, Any, ClassVar, Protocol, Self, runtime_checkable
 
 from pydantic import BeforeValidator, Field, SerializeAsAny
 
@@ -98,20 +98,55 @@ class Engine(Protocol):
         ...
 
 
+@runtime_checkable
+class KeepsReplies(Protocol):
+    """An engine whose replies cost money or come from afar: it stores each at once, and asks for none twice."""
+
+    def keep_replies_in(self, folder: Path) -> None:
+        """Store replies in `folder`, and answer from those that are there."""
+        ...
+
+
 class EngineSettings(StrictModel):
-    """What every engine's settings have."""
+    """What every engine's settings have.
+
+    `computing` names the fields that say how an engine computes and not what: they change results by rounding at most,
+    so they are in no key, and a stage gets them beside its configuration (`Runtime.engine`).
+    """
+
+    computing: ClassVar[frozenset[str]] = frozenset()
 
     name: str = Field(description="engine")
     shard_prompts: int = Field(256, ge=1, description="prompts per part committed to disk")
     dtype: str = Field("float32", pattern="^(float32|bfloat16|float16)$", description="weights in generation")
 
+    def identity(self) -> dict[str, Any]:
+        """The settings that are in keys."""
+        return self.model_dump(exclude=set(self.computing))
+
+    def how(self) -> dict[str, Any]:
+        """The settings that are not, as JSON values."""
+        return self.model_dump(mode="json", include=set(self.computing))
+
+    def with_how(self, how: Mapping[str, Any]) -> Self:
+        """These settings with those of `how()` put back."""
+        return type(self).model_validate(self.model_dump() | dict(how))
+
 
 @dataclass(frozen=True, kw_only=True)
 class EngineDefinition(Definition):
-    """A registered engine: its settings class, and how it is opened on a model folder and a device."""
+    """A registered engine: its settings class, and how it is opened on a model folder and a device.
+
+    `problems`: what keeps engines of these settings from work on this machine, as sentences, found in moments.
+    `in_process`: whether it computes with the policy that the stage's process loads, which other engines spare it.
+    `fixed_weights`: whether it samples from weights that somebody else loaded, which no training changes.
+    """
 
     settings: type[EngineSettings]
     open: Callable[[Any, Path, str], Engine]
+    problems: Callable[[Any], Sequence[str]] = lambda _: ()
+    in_process: bool = True
+    fixed_weights: bool = False
 
 
 ENGINES: Registry[EngineDefinition] = Registry("engine", "aipo_lab.engines", "aipo_lab.generation")

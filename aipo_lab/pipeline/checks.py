@@ -19,6 +19,7 @@ from aipo_lab.core.errors import UserError
 from aipo_lab.core.origins import Origins
 from aipo_lab.core.paths import is_there
 from aipo_lab.generation import near_duplicates
+from aipo_lab.generation.engine import ENGINES
 from aipo_lab.pipeline.recipe import Recipe
 from aipo_lab.worlds.world import get_world
 
@@ -114,6 +115,19 @@ def _instruct_packages(recipe: Recipe) -> Iterator[Problem]:
             find(CL100K_BASE.name)
         except UserError as error:
             yield Problem("instruct.style", f"official counts cl100k tokens: {error}")
+
+
+def engine_problems(recipe: Recipe) -> Iterator[Problem]:
+    """What keeps the generation engine from work on this machine."""
+    engine = ENGINES.get(recipe.engine.name)
+    for text in engine.problems(recipe.engine):
+        yield Problem("engine", text)
+    if engine.fixed_weights:
+        yield Problem(
+            "engine.name",
+            f"{recipe.engine.name} samples from the weights that a server loaded, and iterations train new ones; use "
+            "transformers or vllm here, and this engine for `aipo-lab evaluate`",
+        )
 
 
 def device_problems(recipe: Recipe) -> Iterator[Problem]:
@@ -219,6 +233,7 @@ CHECKS: tuple[Callable[[Recipe], Iterator[Problem]], ...] = (
     batch_problems,
     sampling_problems,
     package_problems,
+    engine_problems,
     device_problems,
     position_problems,
 )

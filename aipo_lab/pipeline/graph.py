@@ -84,14 +84,14 @@ class GraphBuilder:
         self.recipe = recipe
         self.ranker = ranker
         self.base_model = base_model
-        self.runtime = base_model.runtime(runtime)
+        self.runtime = base_model.runtime(runtime).model_copy(update={"engine": recipe.engine.how()})
         self.data = data_node(recipe, data, resources, self.runtime)
         chat = recipe.model.chat()
         self.official = EvaluationGraph(
             recipe.benchmarks, recipe.engine, recipe.seed, resources, self.runtime, place, chat, self.data
         )
         self.world = recipe.world.model_dump() if recipe.world else None
-        self.engine, self.chat = recipe.engine.model_dump(), chat.model_dump()
+        self.engine, self.chat = recipe.engine.identity(), chat.model_dump()
         in_world = {} if self.world is None else {"world": self.world}
         known = in_world if RANKERS.get(recipe.rank.ranker).needs_world else {}
         instruct = in_world | {"engine": self.engine} | self._pool()
