@@ -7,16 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from aipo_lab.core.errors import MissingDependency, UserError
+from aipo_lab.core.errors import UserError
 from aipo_lab.core.paths import is_there
 from aipo_lab.models.fingerprint import fingerprint_folder
+from aipo_lab.models.locating import MODEL_FILES, download_model
 from aipo_lab.models.model_folder.check import check_folder
 from aipo_lab.models.template import check_has_template
 from aipo_lab.pipeline.recipe import Recipe
 from aipo_lab.stages.definition import Runtime
-
-PATTERNS = ["*.json", "*.safetensors", "*.jinja", "*.model", "*.txt"]
-"""The files of a hub model that are used."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +48,7 @@ def find_base_model(source: str) -> BaseModel:
 
     Raises `UserError` if there is no such model, if it is not a model folder, or if it must be fetched.
     """
-    return _find(source, _download)
+    return _find(source, lambda name: download_model(name, "model.source"))
 
 
 def foresee_base_model(source: str) -> tuple[BaseModel, str | None]:
@@ -106,26 +104,9 @@ def _cached(source: str) -> Path:
     try:
         from huggingface_hub import snapshot_download
 
-        return Path(snapshot_download(source, allow_patterns=PATTERNS, local_files_only=True))
+        return Path(snapshot_download(source, allow_patterns=list(MODEL_FILES), local_files_only=True))
     except (ImportError, OSError, ValueError):
         raise UserError(
             f"model.source {source!r} is not on this machine; a run downloads it from the model hub, or takes a folder "
             "that has it: --set model.source=FOLDER"
-        ) from None
-
-
-def _download(source: str) -> Path:
-    """The hub model `source` in the local hub cache, downloaded if it is not there."""
-    try:
-        from huggingface_hub import snapshot_download
-        from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
-    except ImportError:
-        raise MissingDependency("install huggingface_hub: pip install huggingface_hub") from None
-    try:
-        return Path(snapshot_download(source, allow_patterns=PATTERNS))
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(
-            f"model.source {source!r} is not a folder here ({Path(source).absolute()}) and could not be had from the "
-            f"model hub: {reason}"
         ) from None

@@ -14,9 +14,12 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from aipo_lab.assets.arena_hard import CL100K_BASE
+from aipo_lab.assets.library import find
 from aipo_lab.core.errors import UserError
 from aipo_lab.core.origins import Origins
 from aipo_lab.core.paths import is_there
+from aipo_lab.generation import near_duplicates
 from aipo_lab.generation.engine import ENGINES
 from aipo_lab.models.size import known_models
 from aipo_lab.pipeline.recipe import Recipe
@@ -122,11 +125,45 @@ def package_problems(recipe: Recipe) -> Iterator[Problem]:
     """Optional packages that the recipe needs and this Python lacks."""
     if recipe.train.lora is not None and importlib.util.find_spec("peft") is None:
         yield Problem("train.lora", "needs the package peft; install it with: pip install 'aipo-lab[lora]'")
+    yield from _instruct_packages(recipe)
     parallel = recipe.compute.parallel
     if parallel != "data" and importlib.util.find_spec("deepspeed") is None:
         yield Problem(
             "compute.parallel",
             f"{parallel} needs the package deepspeed; install it with: pip install 'aipo-lab[deepspeed]'",
+        )
+
+
+def _instruct_packages(recipe: Recipe) -> Iterator[Problem]:
+    if recipe.instruct.source != "self_instruct" or recipe.pairs is not None:
+        return
+    if recipe.instruct.near_duplicates is not None and importlib.util.find_spec(near_duplicates.PACKAGE) is None:
+        needed = f"needs the package {near_duplicates.PACKAGE}; install it with: {near_duplicates.INSTALL}"
+        yield Problem("instruct.near_duplicates", needed)
+    if recipe.instruct.style == "official" and importlib.util.find_spec("tiktoken") is None:
+        yield Problem(
+            "instruct.style",
+            "official counts tokens with the package tiktoken; install it with: pip install 'aipo-lab[benchmarks]'",
+        )
+    if recipe.instruct.style == "official":
+        try:
+            find(CL100K_BASE.name)
+        except UserError as error:
+            yield Problem("instruct.style", f"official counts cl100k tokens: {error}")
+
+
+def engine_problems(recipe: Recipe) -> Iterator[Problem]:
+    """What keeps the generation engine from work on this machine."""
+    if ENGINES.awaited(recipe.engine.name) is not None:
+        return
+    engine = ENGINES.get(recipe.engine.name)
+    for text in engine.problems(recipe.engine):
+        yield Problem("engine", text)
+    if engine.fixed_weights:
+        yield Problem(
+            "engine.name",
+            f"{recipe.engine.name} samples from the weights that a server loaded, and iterations train new ones; use "
+            "transformers or vllm here, and this engine for `aipo-lab evaluate`",
         )
 
 
@@ -234,6 +271,11 @@ def _model_folder(source: str) -> Path | None:
 
 RECIPE_CHECKS: tuple[Check, ...] = (batch_problems, sampling_problems, position_problems)
 """What no machine could run."""
-MACHINE_CHECKS: tuple[Check, ...] = (awaited_problems, package_problems, device_problems)
+MACHINE_CHECKS: tuple[Check, ...] = (
+    awaited_problems,
+    package_problems,
+    engine_problems,
+    device_problems,
+)
 """What this machine cannot run."""
 CHECKS: tuple[Check, ...] = (*RECIPE_CHECKS, *MACHINE_CHECKS)

@@ -6,7 +6,7 @@ Nothing runs here. Keys follow from configurations alone, so what two trials hav
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from types import MappingProxyType
 from typing import Any
@@ -17,11 +17,14 @@ from aipo_lab.core.seeds import derive_seed
 from aipo_lab.pipeline.base_model import BaseModel
 from aipo_lab.pipeline.data import data_node
 from aipo_lab.pipeline.evaluation_graph import EvaluationGraph, JudgingPlace, make_node
+from aipo_lab.pipeline.iteration_axes import IterationAxes
 from aipo_lab.pipeline.recipe import Recipe
 from aipo_lab.prompts.reading import FoundData
-from aipo_lab.ranking.ranker import needs_world
+from aipo_lab.ranking.ranker import RankerResources, needs_world
 from aipo_lab.stages.definition import Runtime, StageNode
 from aipo_lab.stages.reference import ReferenceConfig
+
+NO_RESOURCES = RankerResources()
 
 
 @dataclass(frozen=True)
@@ -63,6 +66,8 @@ class TrialGraph:
 class GraphBuilder:
     """Builds the graph of one recipe on a given base model; see `EvaluationGraph` for `place`.
 
+    `ranker` is what the recipe's ranker stands on (see `RankerDefinition.resources`).
+
     What no iteration changes is dumped once, here: a sweep of 1,000 trials x 20 iterations has 160,000 nodes.
     """
 
@@ -74,24 +79,26 @@ class GraphBuilder:
         resources: BenchmarkResources,
         place: JudgingPlace | None = None,
         data: Mapping[str, FoundData] = MappingProxyType({}),
+        ranker: RankerResources = NO_RESOURCES,
     ) -> None:
         self.recipe = recipe
+        self.ranker = ranker
         self.base_model = base_model
-        self.runtime = base_model.runtime(runtime)
+        self.runtime = base_model.runtime(runtime).model_copy(update={"engine": recipe.engine.how()})
         self.data = data_node(recipe, data, resources, self.runtime)
         chat = recipe.model.chat()
         self.official = EvaluationGraph(
             recipe.benchmarks, recipe.engine, recipe.seed, resources, self.runtime, place, chat, self.data
         )
         self.world = recipe.world.model_dump() if recipe.world else None
-        self.engine, self.chat = recipe.engine.model_dump(), chat.model_dump()
+        self.engine, self.chat = recipe.engine.identity(), chat.model_dump()
         in_world = {} if self.world is None else {"world": self.world}
         known = in_world if needs_world(recipe.rank.ranker) else {}
         instruct = in_world | {"engine": self.engine} | self._pool()
         self.settings = {
             "instruct": recipe.instruct.model_dump(mode="json") | instruct,
             "respond": recipe.respond.model_dump(mode="json") | {"engine": self.engine, "chat": self.chat},
-            "rank": recipe.rank.model_dump(mode="json") | known,
+            "rank": recipe.rank.model_dump(mode="json") | dict(ranker.identity) | known,
             "pair": recipe.pair.model_dump(mode="json"),
             "train": recipe.train.model_dump(mode="json"),
         }
@@ -104,8 +111,9 @@ class GraphBuilder:
         """The trial's graph."""
         base = policy = self.base
         iterations = []
+        axes = IterationAxes(self.recipe, base, self._node)
         for t in range(self.recipe.iterations):
-            steps = self._steps(t, policy)
+            steps = self._steps(t, policy, axes)
             iterations.append(self._iteration(t, policy, base, steps))
             policy = steps["train"]
         iterations.append(self._iteration(self.recipe.iterations, policy, base, {}))
@@ -128,15 +136,21 @@ class GraphBuilder:
                 scores[name] = self.official.scores(name, answers[name], baseline)
         return Iteration(t, policy, answers, scores, steps, self.data)
 
-    def _steps(self, t: int, policy: StageNode) -> dict[str, StageNode]:
+    def _steps(self, t: int, policy: StageNode, axes: IterationAxes) -> dict[str, StageNode]:
         """The stages that lead from theta_t to theta_{t+1}."""
         recipe = self.recipe
-        inputs = {"policy": policy}
         made = self._generated(t, policy) if recipe.pairs is None else {"pair": self._given(t)}
-        inputs |= {"pairs": made["pair"]}
+        data = axes.data(made["pair"])
+        inputs = {"policy": axes.start(policy), "pairs": data}
+        if data.stage == "accumulate":
+            made["accumulate"] = data
         if not recipe.objective.definition.reference_free:
             settings = ReferenceConfig.for_training(recipe.train, derive_seed(recipe.seed, t, "train"))
-            made["reference"] = self._node("reference", settings.model_dump(exclude_none=True), inputs)
+            measured = axes.reference(t, policy)
+            if measured.stage == "ema":
+                made["ema"] = measured
+            reference_inputs = {"policy": measured, "pairs": data}
+            made["reference"] = self._node("reference", settings.model_dump(exclude_none=True), reference_inputs)
             inputs |= {"reference": made["reference"]}
         made["train"] = self._seeded("train", t, inputs, objective=recipe.objective.at(t).model_dump())
         return made
@@ -147,7 +161,7 @@ class GraphBuilder:
         pool = {} if self.data is None else {"pool": self.data}
         prompts = self._seeded("instruct", t, inputs | pool)
         responses = self._seeded("respond", t, inputs | {"prompts": prompts})
-        ranking = self._seeded("rank", t, {"responses": responses})
+        ranking = self._with_ranker(self._seeded("rank", t, {"responses": responses}))
         pairs = self._node("pair", self.settings["pair"], {"ranking": ranking})
         return {"instruct": prompts, "respond": responses, "rank": ranking, "pair": pairs}
 
@@ -200,6 +214,12 @@ class GraphBuilder:
         """A stage whose random numbers depend on the iteration."""
         config = self.settings[stage] | {"seed": derive_seed(self.recipe.seed, t, stage)} | more
         return self._node(stage, config, inputs)
+
+    def _with_ranker(self, node: StageNode) -> StageNode:
+        """The node of `rank`, told where the ranker's models lie."""
+        if not self.ranker.folders:
+            return node
+        return replace(node, runtime=node.runtime.model_copy(update={"ranker_folders": dict(self.ranker.folders)}))
 
     def _node(self, stage: str, config: Mapping[str, Any], inputs: Mapping[str, StageNode]) -> StageNode:
         return make_node(stage, config, inputs, self.runtime)

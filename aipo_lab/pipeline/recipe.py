@@ -22,6 +22,7 @@ from aipo_lab.generation.engine import EngineChoice
 from aipo_lab.generation.transformers_engine import TransformersEngineSettings
 from aipo_lab.models.template import DEFAULT_DATE, ChatSettings, TemplateDate, TemplateText
 from aipo_lab.objectives import ObjectiveDefinition, get_definition, get_objective, hyperparameter_problems
+from aipo_lab.pipeline.iteration_axes import ReferencePolicy, TrainingData, TrainingStart
 from aipo_lab.pipeline.world_use import world_problems
 from aipo_lab.prompts.pairs import PairsSettings
 from aipo_lab.prompts.source import PromptChoice
@@ -169,6 +170,21 @@ class Recipe(StrictModel):
     pair: PairSettings = Field(default_factory=PairSettings, description="which pairs are kept")
     train: TrainSettings = Field(default_factory=TrainSettings, description="preference training")
     objective: ObjectiveConfig = Field(default_factory=ObjectiveConfig, description="the preference loss")
+    reference: ReferencePolicy = Field(
+        "previous",
+        description="what the objective measures against at iteration t: previous (theta_t), base (theta_0), or ema "
+        "(the moving average of theta_0 to theta_t); reference-free objectives measure against nothing",
+    )
+    ema_decay: float = Field(
+        0.5, ge=0, le=1, description="with reference ema: share of the former average that stays (0: previous, 1: base)"
+    )
+    data: TrainingData = Field(
+        "fresh",
+        description="pairs of a training: fresh (the iteration's own), or accumulated (of all iterations so far)",
+    )
+    start: TrainingStart = Field(
+        "previous", description="a training starts from: previous (theta_t), or base (theta_0)"
+    )
     benchmarks: BenchmarksConfig = Field(description="what every iteration is evaluated on")
     compute: ComputeConfig = Field(default_factory=ComputeConfig, description="use of the machine")
 
@@ -193,6 +209,10 @@ class Recipe(StrictModel):
             for name, settings in self.benchmarks.official().items()
             if isinstance(settings.iterations, list) and max(settings.iterations) > self.iterations
         ]
+        if "ema_decay" in self.model_fields_set and self.reference != "ema":
+            problems.append(
+                f"ema_decay: has no effect with reference {self.reference!r}; set reference: ema, or drop it"
+            )
         problems += [f"compute: {problem}" for problem in contradictions(self.train, self.compute)]
         problems += world_problems(self.world, self)
         if problems:

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from statistics import fmean
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from aipo_lab.benchmarks.resources import BenchmarkResources, find_resources
@@ -21,6 +22,8 @@ from aipo_lab.pipeline.evaluation_graph import JudgingPlace
 from aipo_lab.pipeline.graph import GraphBuilder, TrialGraph
 from aipo_lab.pipeline.recipe import ComputeConfig, Recipe
 from aipo_lab.prompts.reading import FoundData
+from aipo_lab.ranking.ranker import RankerResources
+from aipo_lab.ranking.resources import FoundRankers, find_ranker_resources, ranker_name
 from aipo_lab.stages.definition import STAGE_NAMES, Runtime, StageNode
 from aipo_lab.stages.stored import find_stored
 from aipo_lab.sweeps.sweep import Sweep
@@ -55,12 +58,13 @@ class StagePlan:
 
 class FoundThings(NamedTuple):
     """What a sweep's keys depend on besides its recipes, as it was found: base models by source, what benchmarks need,
-    and the user's data by request (`DataRequest.key`).
+    the user's data by request (`DataRequest.key`), and what rankers stand on by `ranker_name`.
     """
 
     base_models: Mapping[str, BaseModel]
     resources: BenchmarkResources
     data: Mapping[str, FoundData]
+    rankers: FoundRankers = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -72,6 +76,7 @@ class SweepGraph:
     base_models: Mapping[str, BaseModel]
     resources: BenchmarkResources
     data: Mapping[str, FoundData]
+    rankers: FoundRankers
 
     @cached_property
     def nodes(self) -> dict[str, StageNode]:
@@ -102,15 +107,21 @@ def build_graph(
     sweep: Sweep,
     found: FoundThings | None = None,
     place: JudgingPlace | None = None,
+    rankers: FoundRankers | None = None,
 ) -> SweepGraph:
     """The graph of a sweep. Base models, data and the like are sought on this machine unless they are given.
 
     Without a `place` official benchmarks cannot be judged. Raises `UserError` when a base model, a data file of a
-    benchmark, the judge or the user's data cannot be found.
+    benchmark, the judge, the user's data or what a ranker stands on cannot be found.
     """
     models = dict(found.base_models) if found else {}
     resources = found.resources if found else find_resources(trial.recipe.benchmarks for trial in sweep.trials)
     data = found.data if found else find_all_data(trial.recipe for trial in sweep.trials)
+    rankers = (
+        found.rankers
+        if found
+        else find_ranker_resources(one.recipe.rank for one in sweep.trials if one.recipe.pairs is None)
+    )
     graphs = {}
     with _collector_paused():
         for trial in sweep.trials:
@@ -120,8 +131,11 @@ def build_graph(
             if found is None:
                 models[source].check_speaks(trial.recipe)
             runtime = runtime_of(trial.recipe.compute)
-            graphs[trial.name] = GraphBuilder(trial.recipe, models[source], runtime, resources, place, data).build()
-        graph = SweepGraph(graphs, {trial.name: trial.recipe for trial in sweep.trials}, models, resources, data)
+            ranker = rankers.get(ranker_name(trial.recipe.rank), RankerResources())
+            builder = GraphBuilder(trial.recipe, models[source], runtime, resources, place, data, ranker)
+            graphs[trial.name] = builder.build()
+        recipes = {trial.name: trial.recipe for trial in sweep.trials}
+        graph = SweepGraph(graphs, recipes, models, resources, data, rankers)
         assert len(graph.users) == len(graph.nodes)  # both are made here, while the collector is paused
     return graph
 

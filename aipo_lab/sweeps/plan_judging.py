@@ -14,9 +14,9 @@ from aipo_lab.benchmarks.official import Answer, OfficialBenchmark
 from aipo_lab.core.errors import UserError
 from aipo_lab.core.progress import Progress
 from aipo_lab.core.store import Store
-from aipo_lab.judging.calls import JudgeRequest
+from aipo_lab.judging.calls import CHARACTERS_PER_TOKEN, JudgeRequest
 from aipo_lab.judging.ledger import SharedBudget, command_ledger
-from aipo_lab.judging.money import CHARACTERS_PER_TOKEN, CostEstimate, Price, estimate_cost, find_price, usd_text
+from aipo_lab.judging.money import CostEstimate, Price, estimate_cost, find_price, usd_text
 from aipo_lab.judging.settings import JudgeSettings
 from aipo_lab.sweeps.plan import SweepGraph
 from aipo_lab.sweeps.throughputs import throughputs

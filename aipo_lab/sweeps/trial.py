@@ -15,7 +15,7 @@ from aipo_lab.core.numbers import value_text
 from aipo_lab.core.origins import Origins
 from aipo_lab.pipeline.recipe import Recipe, build_recipe
 
-PLAIN_RECIPE_KEYS = ("seed", "iterations")
+PLAIN_RECIPE_KEYS = ("seed", "iterations", "reference", "ema_decay", "data", "start")
 """Recipe keys without a section that a space may sweep."""
 
 HYPERPARAMETERS = ("beta", "alpha", "gamma", "lambda", "label_smoothing")

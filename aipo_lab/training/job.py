@@ -39,6 +39,7 @@ class TrainingJob(StrictModel):
     model: Path = Field(description="folder of the policy at the start")
     pairs: Path = Field(description="pairs.jsonl")
     reference: Path | None = Field(description="reference.jsonl; None for a reference-free objective")
+    reference_is_start: bool = Field(True, description="whether the reference is of the policy at the start")
     folder: Path = Field(description="where the output goes")
     parts: Path = Field(description="where checkpoints go, which survive a kill")
     device: str = Field(description="torch device, without the number where there are several processes")
@@ -70,7 +71,7 @@ def run_job(job: TrainingJob, policy: Policy, progress: Progress, processes: Pro
     if adapted is not None:
         merge_adapters(adapted)
     _save(job, policy, trainer, curve)
-    return _summary(trainer, pairs, excluded, curve)
+    return _summary(trainer, pairs, excluded, curve, job.reference_is_start)
 
 
 def _updater(job: TrainingJob) -> Callable[..., Updater]:
@@ -109,11 +110,15 @@ def _save(job: TrainingJob, policy: Policy, trainer: PairTrainer, curve: list[di
 
 
 def _summary(
-    trainer: PairTrainer, pairs: list[EncodedPair], excluded: dict[str, int], curve: list[dict[str, float]]
+    trainer: PairTrainer,
+    pairs: list[EncodedPair],
+    excluded: dict[str, int],
+    curve: list[dict[str, float]],
+    reference_is_start: bool,
 ) -> dict[str, Any]:
     seconds = sum(row["step_s"] for row in trainer.speed)
     n_tokens = sum(row["tokens"] for row in curve[-len(trainer.speed) :]) if trainer.speed else 0
-    warning = gap_warning(curve[0], trainer.settings.precision)
+    warning = gap_warning(curve[0], trainer.settings.precision) if reference_is_start else None
     return {
         "pairs": len(pairs),
         "excluded": excluded,

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 from aipo_lab.core.progress import Progress
+from aipo_lab.models.out_of_memory import is_out_of_memory
 from aipo_lab.training.architecture import attention_of, attention_window_tokens, find_logit_scaling
 from aipo_lab.training.attention import NAME, install_layouts
 from aipo_lab.training.batches import PairBatch, Sharing, collate
-from aipo_lab.training.memory import frozen_garbage, is_out_of_memory
+from aipo_lab.training.memory import frozen_garbage
 from aipo_lab.training.pairs import EncodedPair
 from aipo_lab.training.step_batches import reference_micro_batches
 

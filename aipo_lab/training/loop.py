@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING
 
 from aipo_lab.core.errors import StageFailed
 from aipo_lab.core.progress import Progress
+from aipo_lab.models.out_of_memory import is_out_of_memory
 from aipo_lab.models.policy import Policy
 from aipo_lab.objectives import Objective
 from aipo_lab.training.batches import collate
 from aipo_lab.training.checkpoint import TrainingCheckpoints
 from aipo_lab.training.config import TrainSettings
 from aipo_lab.training.logprobs import find_sharing
-from aipo_lab.training.memory import frozen_garbage, gradient_checkpointing, is_out_of_memory
+from aipo_lab.training.memory import frozen_garbage, gradient_checkpointing
 from aipo_lab.training.packing import MicroBatch, optimiser_batches
 from aipo_lab.training.pairs import EncodedPair
 from aipo_lab.training.processes import SINGLE, Processes

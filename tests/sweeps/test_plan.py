@@ -70,7 +70,9 @@ def test_trials_part_with_the_first_training(graph: SweepGraph) -> None:
 
 def test_counts_of_table_6_are_those_of_algorithm_1(sweep: Sweep, tmp_path: Path) -> None:
     assert sweep.trials[0].recipe.iterations >= 3
-    embedded = set(STAGE_NAMES) - {"answer_official", "given_answers", "judge_official"}
+    own_data, axes = {"pool", "given_pairs", "slice_pairs"}, {"accumulate", "ema"}
+    official = {"answer_official", "given_answers", "judge_official"}
+    embedded = set(STAGE_NAMES) - official - own_data - axes
     graph = build_graph(load_sweep(SWEEPS / "table6.yaml", None, [("iterations", 3)]))
     plans = {plan.stage: plan for plan in plan_stages(graph, Store(tmp_path))}
     # 20 trials x 3 iterations; iteration 0 once; 4 of the trials (simpo) have no reference
