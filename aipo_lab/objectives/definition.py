@@ -110,8 +110,10 @@ class ObjectiveDefinition(Definition):
     """A registered loss with its hyperparameters, and what it needs to know.
 
     `reference_free`: it does not depend on the reference policy. `length_normalised`: it compares
-    log-probabilities per token, not their sums. `needs_win_rates`: it needs the ranker's win rates. `nll_weight`: the
-    weight of the chosen response's NLL per token in it (a hyperparameter's name or a number), None without such a term.
+    log-probabilities per token, not their sums. `needs_win_rates`: it needs the ranker's win rates. `across_pairs`: a
+    pair's loss depends on the other pairs, so that it must be given all pairs of an optimiser step at once.
+    `nll_weight`: the weight of the chosen response's NLL per token in it (a hyperparameter's name or a number), None
+    without such a term.
     """
 
     name: str
@@ -121,6 +123,7 @@ class ObjectiveDefinition(Definition):
     length_normalised: bool = False
     needs_win_rates: bool = False
     nll_weight: str | float | None = None
+    across_pairs: bool = False
 
 
 OBJECTIVES: Registry[ObjectiveDefinition] = Registry("objective", "aipo_lab.objectives", "aipo_lab.objectives")
@@ -133,6 +136,7 @@ def register(
     length_normalised: bool = False,
     needs_win_rates: bool = False,
     nll_weight: str | float | None = None,
+    across_pairs: bool = False,
     version: int = 1,
     **hyperparameters: Hyperparameter,
 ) -> Callable[[Loss], Loss]:
@@ -147,7 +151,15 @@ def register(
             valid = ", ".join(HYPERPARAMETER_NAMES)
             raise UserError(f"objective {name!r}: {', '.join(unknown)} must be among the names recipes know: {valid}")
         definition = ObjectiveDefinition(
-            name, loss, hyperparameters, reference_free, length_normalised, needs_win_rates, nll_weight, version=version
+            name,
+            loss,
+            hyperparameters,
+            reference_free,
+            length_normalised,
+            needs_win_rates,
+            nll_weight,
+            across_pairs,
+            version=version,
         )
         OBJECTIVES.add(name, definition)
         return loss

@@ -89,7 +89,7 @@ def test_another_seed_another_order_other_weights(make_policy: MakePolicy) -> No
     assert not torch.equal(weights(train(make_policy, seed=1)[0]), weights(train(make_policy, seed=2)[0]))
 
 
-@pytest.mark.parametrize("objective", ["dpo", "simpo", "aipo"])
+@pytest.mark.parametrize("objective", ["dpo", "simpo", "aipo", "aot", "aot_unpaired"])
 def test_accumulation_does_not_depend_on_the_micro_batches(make_policy: MakePolicy, objective: str) -> None:
     # a learning rate at which rounding of tiny gradients cannot become a whole AdamW step of any weight
     changes = {"learning_rate": 1e-4, "epochs": 2}
