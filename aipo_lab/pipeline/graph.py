@@ -82,7 +82,7 @@ class GraphBuilder:
             "instruct": recipe.instruct.model_dump(mode="json") | instruct,
             "respond": recipe.respond.model_dump(mode="json") | {"engine": self.engine, "chat": self.chat},
             "rank": recipe.rank.model_dump(mode="json") | known,
-            "pair": recipe.pair.model_dump(mode="json"),
+            "pair": recipe.pair.key_values(),
             "train": recipe.train.model_dump(mode="json"),
         }
         self.embedded = recipe.benchmarks.embedded()
@@ -125,7 +125,7 @@ class GraphBuilder:
         prompts = self._seeded("instruct", t, inputs)
         responses = self._seeded("respond", t, inputs | {"prompts": prompts})
         ranking = self._seeded("rank", t, {"responses": responses})
-        pairs = self._node("pair", self.settings["pair"], {"ranking": ranking})
+        pairs = self._pairs(t, ranking, inputs)
         made = {"instruct": prompts, "respond": responses, "rank": ranking, "pair": pairs}
         inputs |= {"pairs": pairs}
         if not recipe.objective.definition.reference_free:
@@ -134,6 +134,14 @@ class GraphBuilder:
             inputs |= {"reference": made["reference"]}
         made["train"] = self._seeded("train", t, inputs, objective=recipe.objective.at(t).model_dump())
         return made
+
+    def _pairs(self, t: int, ranking: StageNode, policy: Mapping[str, StageNode]) -> StageNode:
+        """The pairs; a seed and the policy (for its tokenizer) are in their key only where they have a part."""
+        pair = self.recipe.pair
+        inputs = {"ranking": ranking} | (dict(policy) if pair.filters.needs_tokenizer else {})
+        if pair.select.is_random:
+            return self._seeded("pair", t, inputs)
+        return self._node("pair", self.settings["pair"], inputs)
 
     def _answer_config(self, name: str) -> dict[str, Any]:
         """Answers are sampled with the same seed at every iteration, so that iterations compare."""
