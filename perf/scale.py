@@ -26,10 +26,8 @@ from made_up_store import MakeUpExecutor
 
 from aipo_lab.console.plan_view import show_plan
 from aipo_lab.core.store import Store
-from aipo_lab.sweeps.folder import SweepFolder
 from aipo_lab.sweeps.study import Study, StudyListener
 from aipo_lab.sweeps.sweep import Sweep, load_sweep
-from aipo_lab.tracking.tracker import Tracker
 
 PLAN_LIMIT_S = 10.0
 Result = TypeVar("Result")
@@ -81,7 +79,7 @@ def trial_time(folder: Path, n_trials: int) -> tuple[float, float]:
 
 
 def run(sweep: Sweep, store: Store, out: Path, executor: MakeUpExecutor) -> float:
-    study = Study.open(sweep, store, SweepFolder(out), Tracker())
+    study = Study.open(sweep, store, out, out.parent)
     seconds, _, rows = timed(lambda: study.run(lambda: executor, StudyListener()))
     assert all(row.state == "complete" for row in rows)
     return seconds

@@ -54,7 +54,7 @@ def assert_refused(result: Result, *parts: str) -> None:
         ("benchmarks.micro.n_prompts=100000", ("benchmarks.micro", "512")),
         ("objective.label_smoothing=0.7", ("label_smoothing = 0.7", "<= 0.5")),
         ("objective.beta=1", ("objective.beta is set by --set and swept here",)),
-        ("world.name=macro", ("world.name", "'micro' or 'constraints'")),
+        ("world.name=macro", ("world.name", "unknown world 'macro'; did you mean 'micro'?")),
         ("train.batch_size", ("--set 'train.batch_size' is not of the form",)),
         ("train=5", ("it is a section", "train.batch_size")),
         ("train.batch_size=999", ("--set 'train.batch_size=999'", "train.batch_size: 999 pairs do not exist")),

@@ -64,5 +64,5 @@ def test_a_score_that_is_not_finite_fails_the_stage(
 ) -> None:
     monkeypatch.setattr(proxy, "biased_quality", lambda *_: float("nan"))
     config = {"seed": 5, "world": {"name": "micro", "seed": 0}}
-    with pytest.raises(StageFailed, match=r"scored prompt 000000 with .*nan.* not finite"):
+    with pytest.raises(StageFailed, match=r"candidates of prompt 000000 with .*nan.*one finite number each"):
         run_stage_on("rank", config, {"responses": {"responses.jsonl": responses()}}, "ranking.jsonl")

@@ -13,7 +13,8 @@ from aipo_lab.core.errors import UserError
 from aipo_lab.figures.palette import setting_label
 from aipo_lab.pipeline.recipe import profile_values
 from aipo_lab.results.rows import ResultRow, read_results, write_results
-from aipo_lab.sweeps.folder import sweep_id
+from aipo_lab.sweeps.claiming import sweep_id
+from aipo_lab.sweeps.plan import build_graph
 from aipo_lab.sweeps.sweep import load_sweep
 from aipo_lab.sweeps.trial import MAX_NAME_LENGTH, Trial, build_trials, trial_name
 
@@ -100,7 +101,8 @@ def test_sweeps_of_near_values_are_different_sweeps(tmp_path: Path) -> None:
     for beta in ("0.1234567", "0.1234568"):
         path = tmp_path / "near.yaml"
         path.write_text(f"name: near\nspace: [{{objective: dpo, beta: [{beta}]}}]\n")
-        ids.append(sweep_id(load_sweep(path)))
+        sweep = load_sweep(path)
+        ids.append(sweep_id(sweep.name, build_graph(sweep)))
     assert ids[0] != ids[1]
 
 

@@ -235,7 +235,8 @@ def test_training_and_reference_compute_with_fused_layers_in_float32(
     reference = all_pair_logps(policy.model, pairs, policy.pad_token_id, 4096, look, precision)
     settings = TrainSettings(batch_size=1, precision=precision)
     PairTrainer(policy, pairs, reference, get_objective("dpo"), settings, 0).run(look)
-    assert seen == [expected] * 3
+    assert set(seen) == {expected}
+    assert len(seen) >= 3
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc/self/maps")

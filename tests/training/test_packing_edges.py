@@ -109,5 +109,5 @@ def test_batches_take_every_pair_once_an_epoch_in_an_order_of_seed_and_epoch() -
 
 def test_shares_of_processes_are_dealt_to_and_fro_by_length() -> None:
     pairs = make_pairs([(1, n, n) for n in (9, 8, 7, 6, 5, 4, 3)])
-    shares = [Processes(rank, 3).share(range(7), pairs) for rank in range(3)]
+    shares = [Processes(rank, 3).share(range(7), lambda i: pairs[i].n_tokens) for rank in range(3)]
     assert shares == [[0, 5, 6], [1, 4], [2, 3]]
