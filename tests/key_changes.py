@@ -21,6 +21,7 @@ from aipo_lab.benchmarks.resources import BenchmarkResources, judge_name
 from aipo_lab.generation.engine import ENGINES
 from aipo_lab.pipeline.base_model import BaseModel
 from aipo_lab.pipeline.graph import GraphBuilder
+from aipo_lab.pipeline.objective import ObjectiveTerm
 from aipo_lab.pipeline.recipe import Recipe, build_recipe, profile_values
 from aipo_lab.prompts.source import PROMPTS
 from aipo_lab.ranking.ranker import RANKERS
@@ -58,6 +59,7 @@ OTHER = "other"
 OTHER_VALUES: Mapping[str, Any] = {
     "objective.name": "aipo",
     "objective.label_smoothing": 0.25,
+    "objective.terms": [ObjectiveTerm(name="dpo", weight=0.5)],
     "world.name": "constraints",
     "model.chat_template": "chatml",
     "benchmarks.judge.chat_template": "chatml",

@@ -132,7 +132,7 @@ class GraphBuilder:
             settings = ReferenceConfig.for_training(recipe.train, derive_seed(recipe.seed, t, "train"))
             made["reference"] = self._node("reference", settings.model_dump(exclude_none=True), inputs)
             inputs |= {"reference": made["reference"]}
-        made["train"] = self._seeded("train", t, inputs, objective=recipe.objective.at(t).model_dump())
+        made["train"] = self._seeded("train", t, inputs, objective=recipe.objective.at(t).model_dump(exclude_none=True))
         return made
 
     def _pairs(self, t: int, ranking: StageNode, policy: Mapping[str, StageNode]) -> StageNode:
