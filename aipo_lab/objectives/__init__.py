@@ -1,9 +1,9 @@
 """The preference losses: pure functions of log-probabilities and lengths, and their registry.
 
 One file per family: `paper` (the paper's Table 6), `margin`, `pointwise`, `regression`, `reference_free`, `transport`,
-`weighted`. A new loss is one function with `@register` in one of them or in a new file beside them, or in another
-package (see `docs/extending.md`). May be imported by training, stages and above; these names are what plug-ins build
-on.
+`by_token`, `weighted`. A new loss is one function with `@register` in one of them or in a new file beside them, or in
+another package (see `docs/extending.md`). May be imported by training, stages and above; these names are what plug-ins
+build on.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from aipo_lab.objectives import pointwise as pointwise
 from aipo_lab.objectives import regression as regression
 from aipo_lab.objectives import reference_free as reference_free
 from aipo_lab.objectives import transport as transport
+from aipo_lab.objectives import by_token as by_token
 from aipo_lab.objectives import weighted as weighted
 
 # isort: on

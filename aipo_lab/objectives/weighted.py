@@ -50,5 +50,7 @@ def weighted_sum(terms: Sequence[tuple[float, Objective]]) -> Objective:
         needs_win_rates=any(one.needs_win_rates for one in definitions),
         nll_weight=sum(nll_weights) if nll_weights else None,
         across_pairs=any(one.across_pairs for one in definitions),
+        needs_tails=any(one.needs_tails for one in definitions),
+        needs_policy_weights=any(one.needs_policy_weights for one in definitions),
     )
     return Objective(definition)

@@ -130,7 +130,8 @@ class GraphBuilder:
         inputs |= {"pairs": pairs}
         if not recipe.objective.definition.reference_free:
             settings = ReferenceConfig.for_training(recipe.train, derive_seed(recipe.seed, t, "train"))
-            made["reference"] = self._node("reference", settings.model_dump(exclude_none=True), inputs)
+            tails = {"tails": True} if recipe.objective.definition.needs_tails else {}
+            made["reference"] = self._node("reference", settings.model_dump(exclude_none=True) | tails, inputs)
             inputs |= {"reference": made["reference"]}
         made["train"] = self._seeded("train", t, inputs, objective=recipe.objective.at(t).model_dump(exclude_none=True))
         return made

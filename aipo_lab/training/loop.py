@@ -23,6 +23,7 @@ from aipo_lab.training.processes import SINGLE, Processes
 from aipo_lab.training.record import MicroBatchOutcome, StepRecord
 from aipo_lab.training.reference_gap import ReferenceGap
 from aipo_lab.training.step_batches import own_micro_batches
+from aipo_lab.training.token_sums import TokenSums, losses_of
 from aipo_lab.training.updates import ReplicatedUpdater, Updater
 from aipo_lab.training.whole_batch import WholeBatch, whole_batch
 
@@ -46,9 +47,9 @@ def train_on_pairs(
 ) -> list[CurveRow]:
     """Train `policy` in place; returns one row of training metrics per optimiser step.
 
-    `reference_logps`: (len(pairs), 2), or None for a reference-free objective. With `checkpoints`, a training that
-    was killed continues from its newest one. Raises `StageFailed` on a loss or gradient that is not finite,
-    before it reaches the weights.
+    `reference_logps`: (len(pairs), 2), 4 columns for an objective that needs tails (see `token_sums`), or None for a
+    reference-free objective. With `checkpoints`, a training that was killed continues from its newest one. Raises
+    `StageFailed` on a loss or gradient that is not finite, before it reaches the weights.
     """
     trainer = PairTrainer(policy, pairs, reference_logps, objective, settings, seed)
     return trainer.run(progress, checkpoints)
@@ -75,8 +76,9 @@ class PairTrainer:
 
         self.policy = policy
         self.pairs = pairs
-        self.reference_logps = torch.zeros(len(pairs), 2) if reference_logps is None else reference_logps
+        self.reference_logps = torch.zeros(len(pairs), TokenSums.TAILS) if reference_logps is None else reference_logps
         self.objective = objective
+        self.sums = TokenSums.needed(objective)
         self.settings = settings
         self.processes = processes
         self.device = str(policy.model.device)
@@ -154,7 +156,7 @@ class PairTrainer:
         import torch
 
         places = {index: place for place, index in enumerate(indices)}
-        logps = torch.zeros(len(indices), 2, device=self.device)
+        logps = torch.zeros(len(indices), int(self.sums), device=self.device)
         for number, rows in enumerate(made):
             with torch.no_grad():
                 own = self.updater.logps(self._collate(rows))
@@ -183,7 +185,7 @@ class PairTrainer:
 
     def _collate(self, rows: MicroBatch) -> PairBatch:
         laid_out = [[self.pairs[index] for index in row] for row in rows]
-        return collate(laid_out, self.policy.pad_token_id, self.device, self.sharing)
+        return collate(laid_out, self.policy.pad_token_id, self.device, self.sharing, self.sums)
 
     def _accumulate(
         self, rows: MicroBatch, record: StepRecord, counts: bool, last: bool, across: WholeBatch | None = None
@@ -198,27 +200,17 @@ class PairTrainer:
         reference = self.reference_logps[indices].to(logps)
         lengths = batch.lengths.to(logps.dtype)
         if across is None:
-            chosen, rejected = logps[:, 0], logps[:, 1]
-            losses = self.objective(
-                chosen,
-                rejected,
-                reference[:, 0],
-                reference[:, 1],
-                lengths[:, 0],
-                lengths[:, 1],
-                **self._win_rates(pairs, logps),
-            )
+            losses = losses_of(self.objective, logps, reference, lengths, self._win_rates(pairs, logps))
             self._check_losses(losses, pairs)
-            (rejected_gradients,) = torch.autograd.grad(losses.sum(), rejected, retain_graph=True)
+            (gradients,) = torch.autograd.grad(losses.sum(), logps, retain_graph=True)
             total = losses.sum()
         else:
             losses, gradients = across.of(indices)
             self._check_losses(losses, pairs)
-            rejected_gradients = gradients[:, 1]
             total = (logps * gradients).sum()
         self.updater.backward(total * (counts / record.n_pairs), last)
         if counts:
-            record.add(MicroBatchOutcome(losses, logps, reference, lengths, rejected_gradients))
+            record.add(MicroBatchOutcome(losses, logps[:, :2], reference[:, :2], lengths, gradients[:, 1]))
 
     def _win_rates(self, pairs: Sequence[EncodedPair], like: Tensor) -> dict[str, Tensor]:
         """The ranker's win rates (B,) of chosen and rejected, for an objective that needs them."""

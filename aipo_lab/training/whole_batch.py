@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from aipo_lab.objectives import Objective
+from aipo_lab.training.token_sums import losses_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class WholeBatch:
-    """What the objective says of a batch: `losses` (n,), and `gradients` (n, 2) of their sum by the log-probabilities.
+    """What the objective says of a batch: `losses` (n,), and `gradients` of their sum by the columns.
 
     `places`: where each pair, by its number, stands in these.
     """
@@ -30,7 +31,7 @@ class WholeBatch:
     gradients: Tensor
 
     def of(self, indices: Sequence[int]) -> tuple[Tensor, Tensor]:
-        """The losses (B,) and gradients (B, 2) of some of its pairs."""
+        """The losses (B,) and gradients of some of its pairs."""
         places = [self.places[index] for index in indices]
         return self.losses[places], self.gradients[places]
 
@@ -43,12 +44,10 @@ def whole_batch(
     lengths: Tensor,
     win_rates: dict[str, Tensor],
 ) -> WholeBatch:
-    """The losses of n pairs, whose log-probabilities, reference and lengths are (n, 2)."""
+    """The losses of n pairs from the columns of policy and reference (see `token_sums`) and (n, 2) lengths."""
     import torch
 
     logps = logps.detach().requires_grad_()
-    losses = objective(
-        logps[:, 0], logps[:, 1], reference[:, 0], reference[:, 1], lengths[:, 0], lengths[:, 1], **win_rates
-    )
+    losses = losses_of(objective, logps, reference, lengths, win_rates)
     (gradients,) = torch.autograd.grad(losses.sum(), logps)
     return WholeBatch(places, losses.detach(), gradients)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
@@ -32,10 +33,10 @@ PAIRS = st.tuples(st.integers(1, 6), st.integers(1, 6)).flatmap(_pair)
 BATCHES = st.lists(PAIRS, min_size=1, max_size=4)
 
 
-def our_loss(objective: Objective, batch: list[Pair]) -> float:
+def our_loss(objective: Objective, batch: list[Pair], **by_token: torch.Tensor) -> float:
     sums = [torch.tensor([sum(pair[i]) for pair in batch], dtype=torch.float64) for i in range(4)]
     lengths = [torch.tensor([len(pair[i]) for pair in batch], dtype=torch.float64) for i in range(2)]
-    return float(objective(*sums, *lengths).mean())
+    return float(objective(*sums, *lengths, **by_token).mean())
 
 
 CASES: list[tuple[str, dict[str, float], dict[str, Any]]] = [
@@ -62,6 +63,32 @@ def test_every_batch_has_trls_loss(
     objective = get_objective(name, **ours)
     expected = trl_loss(*zip(*batch, strict=True), beta=objective.hyperparameters["beta"], **theirs)
     assert our_loss(objective, batch) == pytest.approx(expected, rel=1e-9, abs=1e-9)
+
+
+@pytest.mark.parametrize("alpha", [0.0, 0.3, 1.0])
+@given(batch=BATCHES)
+@settings(max_examples=25, deadline=None)
+def test_ld_dpo_has_trls_loss(alpha: float, batch: list[Pair]) -> None:
+    expected = trl_loss(*zip(*batch, strict=True), loss_type=["sigmoid"], ld_alpha=alpha)
+    past = [[sum(one[min(len(pair[0]), len(pair[1])) :]) for one in pair] for pair in batch]
+    tails = torch.tensor(past, dtype=torch.float64)
+    made = our_loss(get_objective("ld_dpo", alpha=alpha), batch, tails=tails[:, :2], reference_tails=tails[:, 2:])
+    assert made == pytest.approx(expected, rel=1e-9)
+
+
+@given(batch=BATCHES, square=st.floats(-5, -0.1))
+@settings(max_examples=25, deadline=None)
+def test_wpo_has_trls_loss(batch: list[Pair], square: float) -> None:
+    squares = [[square + 0.1 * i for i in range(len(pair[role]))] for role in (0, 1) for pair in batch]
+    expected = trl_loss(*zip(*batch, strict=True), loss_type=["sigmoid"], log_squares=squares)
+    weights = [
+        math.exp(sum(a - b for a, b in zip(one, of_one, strict=True)) / len(one))
+        for one, of_one in zip([pair[role] for role in (0, 1) for pair in batch], squares, strict=True)
+    ]
+    made = our_loss(
+        get_objective("wpo"), batch, policy_weights=torch.tensor(weights, dtype=torch.float64).view(2, -1).T
+    )
+    assert made == pytest.approx(expected, rel=1e-9)
 
 
 @given(batch=st.lists(PAIRS, min_size=1, max_size=1))

@@ -24,16 +24,20 @@ def trl_loss(
     label_smoothing: float = 0.0,
     discopop_tau: float = 0.05,
     ld_alpha: float | None = None,
+    log_squares: Sequence[Sequence[float]] | None = None,
 ) -> float:
-    """`DPOTrainer._compute_loss` of a batch given by its tokens' log-probabilities, in float64: a mean over pairs."""
+    """`DPOTrainer._compute_loss` of a batch given by its tokens' log-probabilities, in float64: a mean over pairs.
+
+    `log_squares`: of the chosen responses' tokens, then the rejected ones': turns `use_weighting` on.
+    """
     from trl import DPOTrainer
 
     policy, mask = _padded([*chosen, *rejected])
     reference, _ = _padded([*reference_chosen, *reference_rejected])
     trainer = SimpleNamespace(
-        model=SimpleNamespace(training=False),
-        ref_model=_speaks(reference),
-        accelerator=SimpleNamespace(device="cpu", gather_for_metrics=lambda value: value),
+        model=_Speaker(policy).eval(),
+        ref_model=_Speaker(reference),
+        accelerator=SimpleNamespace(device="cpu", gather_for_metrics=_alone, gather=_alone),
         args=SimpleNamespace(discopop_tau=discopop_tau, gradient_checkpointing_kwargs=None),
         aux_loss_enabled=False,
         ld_alpha=ld_alpha,
@@ -43,7 +47,7 @@ def trl_loss(
         loss_weights=list(loss_weights or [1.0] * len(loss_type)),
         beta=beta,
         label_smoothing=label_smoothing,
-        use_weighting=False,
+        use_weighting=log_squares is not None,
         _metrics=defaultdict(lambda: defaultdict(list)),
         _total_train_tokens=0,
         _tp_size=1,
@@ -53,7 +57,7 @@ def trl_loss(
     before = torch.get_default_dtype()
     torch.set_default_dtype(torch.float64)  # exo_pair makes a tensor of its own of the label smoothing
     try:
-        loss = DPOTrainer._compute_loss(trainer, _speaks(policy), inputs, return_outputs=False)
+        loss = DPOTrainer._compute_loss(trainer, _Speaker(policy, log_squares), inputs, return_outputs=False)
     finally:
         torch.set_default_dtype(before)
     return float(loss)
@@ -70,8 +74,28 @@ def _padded(responses: Sequence[Sequence[float]]) -> tuple[torch.Tensor, torch.T
     return logps, mask
 
 
-def _speaks(logps: torch.Tensor) -> Any:
-    zeros = torch.zeros_like(logps)
-    outputs = SimpleNamespace(log_probs=logps, log_sum_sq_probs=zeros, entropy=zeros, mean_logits=zeros, logits=None)
-    outputs.aux_loss = None
-    return lambda **_: outputs
+class _Speaker(torch.nn.Module):
+    """A model with these log-probabilities (2B, L-1), whatever it is given."""
+
+    is_gradient_checkpointing = False
+
+    def __init__(self, logps: torch.Tensor, log_squares: Sequence[Sequence[float]] | None = None) -> None:
+        super().__init__()
+        self.logps = logps
+        self.log_squares = torch.zeros_like(logps) if log_squares is None else _padded(log_squares)[0]
+
+    def forward(self, **_: Any) -> Any:
+        zeros = torch.zeros_like(self.logps)
+        return SimpleNamespace(
+            log_probs=self.logps,
+            log_sum_sq_probs=self.log_squares,
+            entropy=zeros,
+            mean_logits=zeros,
+            is_top1=zeros.bool(),
+            aux_loss=None,
+        )
+
+
+def _alone(value: torch.Tensor) -> torch.Tensor:
+    """What one process gathers."""
+    return value
