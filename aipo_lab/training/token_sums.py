@@ -79,6 +79,7 @@ def losses_of(
     """Losses (B,) from the columns of policy and reference, (B, 2) lengths, and the win rates an objective needs."""
     more = dict(win_rates)
     if objective.definition.needs_tails:
+        assert reference.shape[1] >= TokenSums.TAILS, "the reference pass writes tails for objectives that need them"
         more |= {"tails": logps[:, 2:4], "reference_tails": reference[:, 2:4]}
     if objective.definition.needs_policy_weights:
         more["policy_weights"] = logps[:, 4:6].detach()
