@@ -9,6 +9,9 @@ from typing import Any, Literal
 
 from aipo_lab.objectives import mean_win_rates
 
+SCORE_DIGITS = 9
+"""Decimals of scores that count where they are compared with a penalty or a threshold."""
+
 Duplicates = Literal["keep", "exact", "normalised"]
 
 
@@ -37,7 +40,9 @@ def candidates_of(row: Mapping[str, Any], length_penalty: float = 0.0) -> list[C
     """
     responses, scores, ranks = row["responses"], row["scores"], row["ranks"]
     if length_penalty:
-        scores = [score - length_penalty * one["tokens"] for score, one in zip(scores, responses, strict=True)]
+        # rounded, so that what is equal but for the last bits of a subtraction ties
+        prices = [length_penalty * one["tokens"] for one in responses]
+        scores = [round(score - price, SCORE_DIGITS) for score, price in zip(scores, prices, strict=True)]
         ranks = [1 + sum(other > score for other in scores) for score in scores]
     win_rates = mean_win_rates(scores)
     return [

@@ -14,7 +14,7 @@ from typing import Literal, NamedTuple
 from pydantic import Field
 
 from aipo_lab.core.config import StrictModel
-from aipo_lab.curation.candidates import Candidate, Duplicates
+from aipo_lab.curation.candidates import SCORE_DIGITS, Candidate, Duplicates
 
 Rule = Literal["best_worst", "best_others", "widest", "length_matched", "max_random", "random"]
 RANDOM_RULES = ("max_random", "random")
@@ -79,7 +79,7 @@ def select(candidates: Sequence[Candidate], settings: SelectSettings, seed: int)
     beaten = [PairOf(w, l) for w in candidates for l in candidates if w.rank < l.rank]  # noqa: E741
     if not beaten:
         return Selected([], "all_tied")
-    wide = [pair for pair in beaten if pair.margin >= settings.min_margin]
+    wide = [pair for pair in beaten if round(pair.margin - settings.min_margin, SCORE_DIGITS) >= 0]
     if not wide:
         return Selected([], "margin_too_small")
     limit = settings.max_length_ratio
