@@ -18,11 +18,14 @@ from pydantic import BaseModel as Model
 from aipo_lab.benchmarks.catalogue import BENCHMARKS, embedded_names, official_names
 from aipo_lab.benchmarks.config import BenchmarksConfig
 from aipo_lab.benchmarks.resources import BenchmarkResources, judge_name
+from aipo_lab.core.registry import Registry
 from aipo_lab.generation.engine import ENGINES
 from aipo_lab.pipeline.base_model import BaseModel
 from aipo_lab.pipeline.graph import GraphBuilder
 from aipo_lab.pipeline.objective import ObjectiveTerm
 from aipo_lab.pipeline.recipe import Recipe, build_recipe, profile_values
+from aipo_lab.prompts.dataset import DatasetPromptSettings
+from aipo_lab.prompts.reading import DataPlace, FoundData
 from aipo_lab.prompts.source import PROMPTS
 from aipo_lab.ranking.ranker import RANKERS
 from aipo_lab.stages.definition import STAGE_NAMES, StageNode
@@ -42,6 +45,14 @@ CONSTRAINTS = [
     ("world.name", "constraints"),
     ("benchmarks.constraints", {}),
 ]
+OWN_DATA: list[tuple[str, Any]] = [
+    ("model.source", "folder"),
+    ("world", None),
+    ("rank", {"ranker": "length"}),
+    ("benchmarks.held_out", {}),
+    ("prompts", {"source": "dataset"}),
+]
+OWN_PAIRS = [*OWN_DATA, ("pairs", {"source": "dataset", "dataset": "owner/name"})]
 LOCAL = [("benchmarks.judge.engine", "local")]
 CONTEXTS: Mapping[str, list[tuple[str, Any]]] = {
     "objective.alpha": AIPO,
@@ -49,9 +60,16 @@ CONTEXTS: Mapping[str, list[tuple[str, Any]]] = {
     "objective.label_smoothing": AIPO,
     "objective.gamma": [("objective.name", "simpo")],
     "benchmarks.constraints": CONSTRAINTS,
+    "benchmarks.held_out": OWN_DATA,
+    "pairs": OWN_PAIRS,
+    "rank.target_tokens": [("rank", {"ranker": "length"})],
+    **{f"prompts.{name}": OWN_DATA for name in DatasetPromptSettings.model_fields if name != "source"},
     **{f"benchmarks.judge.{name}": LOCAL for name in ("dtype", "chat_template", "template_date")},
 }
 """Where a setting, or a section, only counts beside others, which are set for it."""
+
+CHOICES: Mapping[str, Registry[Any]] = {"prompts": PROMPTS, "rank": RANKERS}
+"""Sections whose settings are those of the thing they choose: all of them are looked at."""
 
 OTHER = "other"
 """A name that is registered while a name's change is looked at."""
@@ -69,6 +87,11 @@ OTHER_VALUES: Mapping[str, Any] = {
     "engine.name": OTHER,
     "rank.ranker": OTHER,
     "prompts.source": OTHER,
+    **{f"{own}.{name}": OTHER for own in ("prompts", "pairs") for name in ("path", "subset", "revision")},
+    **{f"pairs.{name}_score_column": OTHER for name in ("chosen", "rejected")},
+    "pairs.text": "raw",
+    "pairs.slices": "all",
+    "pairs.source": "file",
     "benchmarks.judge.engine": "azure",
     "benchmarks.judge.prices": {},
     "compute.parallel": "zero3",
@@ -84,7 +107,10 @@ def leaves(model: type[Model], prefix: str = "") -> Iterator[str]:
         if section is None:
             yield prefix + name
         else:
-            yield from leaves(section, f"{prefix}{name}.")
+            sections = (
+                [section, *(one.settings for one in CHOICES[name].working().values())] if name in CHOICES else [section]
+            )
+            yield from dict.fromkeys(leaf for one in sections for leaf in leaves(one, f"{prefix}{name}."))
     if model is BenchmarksConfig:
         for name in [*embedded_names(), *official_names()]:
             yield from leaves(BENCHMARKS.get(name).settings, f"{prefix}{name}.")
@@ -111,7 +137,7 @@ def changed_stages(dotted: str, folder: Path) -> list[str]:
     if ("benchmarks.judge.engine", "local") in context:
         context = [*context, ("benchmarks.judge.model", str(folder))]
     values = profile_values("micro")
-    if ("world.name", "constraints") in context:
+    if ("world.name", "constraints") in context or ("world", None) in context:
         del values["benchmarks"]["micro"]
     recipe = build_recipe(values, [*EVERYTHING, *context])
     with ENGINES.restored(), RANKERS.restored(), PROMPTS.restored():
@@ -148,21 +174,27 @@ def _other(dotted: str, value: Any) -> Any:
     return f"{value or ''}other" if isinstance(value, str) else 1
 
 
+class AnyData(dict[str, FoundData]):
+    """The same content wherever a recipe's data lie."""
+
+    def __missing__(self, key: str) -> FoundData:
+        return FoundData(place=DataPlace(), content="content")
+
+
 def _configs(recipe: Recipe, folder: Path) -> dict[tuple[int, str], tuple[str, str]]:
     """By place in the trial: the stage and all of its key but which artifacts its inputs are."""
     judge = recipe.benchmarks.judge
     assert judge is not None
-    resources = BenchmarkResources(
-        dict.fromkeys(("alpaca_eval", "arena_hard", "mt_bench"), "files"), {judge_name(judge): judge.identity()}
-    )
+    resources = BenchmarkResources(dict.fromkeys(official_names(), "files"), {judge_name(judge): judge.identity()})
     source = recipe.model.source
     base = BaseModel() if source == "micro" else BaseModel(folder, f"content of {Path(source).name}")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # values are deliberately of no legal kind
-        trial = GraphBuilder(recipe, base, runtime_of(recipe.compute), resources).build()
+        trial = GraphBuilder(recipe, base, runtime_of(recipe.compute), resources, data=AnyData()).build()
     found = {}
     for iteration in trial.iterations:
         nodes = {"policy": iteration.policy, **iteration.steps}
+        nodes |= {"data": iteration.data} if iteration.data else {}
         nodes |= {f"answers {name}": node for name, node in iteration.answers.items()}
         nodes |= {f"scores {name}": node for name, node in iteration.scores.items()}
         found |= {(iteration.t, name): (node.stage, _identity(node)) for name, node in nodes.items()}

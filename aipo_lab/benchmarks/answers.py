@@ -6,7 +6,7 @@ but the texts are null for answers that were read from a file. `prompt_token_ids
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -47,6 +47,12 @@ def read_answers(folder: Path) -> list[Answer]:
             row["id"],
             tuple(turn["text"] for turn in row["turns"]),
             truncated=row["turns"][-1]["finish_reason"] == "length",
+            tokens=_tokens(row["turns"]),
         )
         for row in read_jsonl(folder / FILE)
     ]
+
+
+def _tokens(turns: Sequence[Mapping[str, Any]]) -> int | None:
+    lengths = [turn["tokens"] for turn in turns]
+    return None if None in lengths else sum(lengths)

@@ -46,7 +46,8 @@ class OfficialEntry(BenchmarkDefinition):
 
     `loader`: module:class of an `OfficialBenchmark` with a class method `load(limit)`. `assets`: the data files it
     needs. `answer_file`: where an official answer file lies in a model's folder, `*` being the model's name.
-    `verdicts_per_question`: games or turns. `needs_judge`: whether a judge is asked for them.
+    `verdicts_per_question`: games or turns. `needs_judge`: whether a judge is asked for them. `asks_own_prompts`: its
+    questions are prompts kept back from the recipe's own data, hence of no use outside a recipe.
     """
 
     title: str
@@ -57,6 +58,7 @@ class OfficialEntry(BenchmarkDefinition):
     n_turns: int = 1
     verdicts_per_question: int = 1
     needs_judge: bool = True
+    asks_own_prompts: bool = False
 
 
 BENCHMARKS: Registry[BenchmarkDefinition] = Registry("benchmark", "aipo_lab.benchmarks", "aipo_lab.benchmarks")
@@ -105,6 +107,11 @@ class _Headlines(Mapping[str, BenchmarkMetrics]):
 
 
 BENCHMARK_METRICS = _Headlines()
+
+
+def portable_names() -> list[str]:
+    """The benchmarks whose questions are the same for every recipe, and can be asked without one."""
+    return [name for name in official_names() if not official_entry(name).asks_own_prompts]
 
 
 def load_official(name: str, limit: int | None) -> OfficialBenchmark:

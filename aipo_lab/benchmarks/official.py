@@ -59,11 +59,16 @@ class Question:
 
 @dataclass(frozen=True)
 class Answer:
-    """A model's answer, one text per turn of the question. `truncated`: whether a cap cut the last turn off."""
+    """A model's answer, one text per turn of the question.
+
+    `truncated`: whether a cap cut the last turn off; `tokens`: the length of all turns in the model's own tokens, where
+    it is known.
+    """
 
     question_id: str
     turns: tuple[str, ...]
     truncated: bool = False
+    tokens: int | None = None
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from aipo_lab.benchmarks.answers import FILE as ANSWERS
 from aipo_lab.benchmarks.answers import Turn, write_turns
-from aipo_lab.benchmarks.catalogue import load_official, official_names
+from aipo_lab.benchmarks.catalogue import load_official, portable_names
 from aipo_lab.core.errors import MissingDependency, UserError
 from aipo_lab.core.jsonl import iterate_jsonl
 from aipo_lab.core.store import Store
@@ -76,7 +76,7 @@ def with_baselines(entries: Sequence[Entry], folder: Path) -> list[Entry]:
     """
     benchmarks = dict.fromkeys(entry.benchmark for entry in entries)
     by_benchmark = {name: [entry for entry in entries if entry.benchmark == name] for name in benchmarks}
-    for name in by_benchmark.keys() & set(official_names()):
+    for name in by_benchmark.keys() & set(portable_names()):
         with suppress(UserError, MissingDependency):
             by_benchmark[name] = [*_baseline(name, by_benchmark[name], folder / name), *by_benchmark[name]]
     return [entry for found in by_benchmark.values() for entry in found]

@@ -11,7 +11,7 @@ from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
 
-from aipo_lab.benchmarks.catalogue import files_fingerprint, load_official, official_names
+from aipo_lab.benchmarks.catalogue import files_fingerprint, load_official, portable_names
 from aipo_lab.console.plugins_view import all_offers
 from aipo_lab.core.errors import MissingDependency, UserError
 from aipo_lab.core.store import Store
@@ -40,7 +40,7 @@ def examine(store_root: Path) -> list[Finding]:
         ),
         _check("accelerator", _accelerator, required=False),
         _check("model smollm2-135m", _smollm2, required=False),
-        *(_check(f"benchmark {name}", partial(_benchmark, name), required=False) for name in official_names()),
+        *(_check(f"benchmark {name}", partial(_benchmark, name), required=False) for name in portable_names()),
         _check("judge", _judge, required=False),
         *(Finding(f"{offer.kind} {offer.name}", "broken", offer.problem) for offer in all_offers() if offer.problem),
     ]

@@ -35,6 +35,9 @@ def win_rate_heading(metrics: BenchmarkMetrics) -> str:
     """What the column of a benchmark's headline metric is called."""
     if metrics.win_rate.endswith("/score"):
         return "score"
+    name = metrics.win_rate.split("/")[1]
+    if "win_rate" not in name:  # a benchmark that compares with nobody
+        return f"{name} %"
     return "judged %" if metrics.true_win_rate else "win %"
 
 

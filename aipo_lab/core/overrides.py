@@ -57,7 +57,7 @@ def set_text(override: tuple[str, Any]) -> str:
 def apply_override(values: dict[str, Any], dotted: str, value: Any) -> None:
     """Set `values["a"]["b"] = value` for the dotted key `a.b`, in place.
 
-    Raises `UserError` when the path runs through something that is not a section.
+    None takes a section out. Raises `UserError` when the path runs through something that is not a section.
     """
     *sections, last = dotted.split(".")
     current = values
@@ -65,7 +65,7 @@ def apply_override(values: dict[str, Any], dotted: str, value: Any) -> None:
         if not isinstance(current.setdefault(section, {}), dict):
             raise UserError(f"cannot set {dotted}: {section} is a value, not a section")
         current = current[section]
-    if isinstance(current.get(last), dict) and not isinstance(value, dict):
+    if isinstance(current.get(last), dict) and not isinstance(value, dict) and value is not None:
         keys = ", ".join(f"{dotted}.{key}" for key in current[last])
         raise UserError(f"cannot set {dotted} to {value!r}: it is a section; set one of {keys}")
     if sections and _names_another(sections[-1], current, {last: value}):

@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import Field
 
-from aipo_lab.benchmarks.catalogue import embedded_names, official_entry, official_names
+from aipo_lab.benchmarks.catalogue import embedded_names, official_entry, portable_names
 from aipo_lab.benchmarks.config import BenchmarksConfig
 from aipo_lab.benchmarks.official import file_name
 from aipo_lab.benchmarks.resources import find_resources
@@ -138,12 +138,12 @@ def evaluation_config(
 
     Raises `UserError` for an unknown benchmark, and one for everything else that is not valid.
     """
-    unknown = [name for name in benchmarks if name not in official_names()]
+    unknown = [name for name in benchmarks if name not in portable_names()]
     if unknown or not benchmarks:
         problem = f"unknown benchmark {unknown[0]!r}" if unknown else "no benchmark is named"
         if set(unknown) & set(embedded_names()):
             problem += " (it compares with a sweep's base model, so it takes a sweep or run)"
-        raise UserError(f"--benchmarks: {problem}; {suggest(unknown[0] if unknown else '', official_names())}")
+        raise UserError(f"--benchmarks: {problem}; {suggest(unknown[0] if unknown else '', portable_names())}")
     section: dict[str, Any] = {name: {"limit": limit} for name in benchmarks}
     if judge is not None:
         section["judge"] = {"model": judge}

@@ -44,7 +44,9 @@ def batch_problems(recipe: Recipe) -> Iterator[Problem]:
     """Batches larger than an iteration's pairs can be, and trainings that never leave the warm-up."""
     n_pairs, train = recipe.instruct.n_prompts, recipe.train
     pool = ""
-    if recipe.instruct.source == "pool":
+    if recipe.pairs is not None:
+        return  # how many there are is known when they were read
+    if recipe.instruct.source == "pool" and recipe.world is not None and recipe.prompts.source == "world":
         n_pool = len(get_world(recipe.world.name, recipe.world.seed).pool())
         n_pairs, pool = min(n_pairs, n_pool), f", the pool holds {n_pool}"
     n_prompts, per_prompt = n_pairs, recipe.pair.select.pairs_per_prompt
@@ -72,6 +74,8 @@ def batch_problems(recipe: Recipe) -> Iterator[Problem]:
 
 def sampling_problems(recipe: Recipe) -> Iterator[Problem]:
     """Candidates that could only be copies of each other."""
+    if recipe.pairs is not None:
+        return  # nothing is sampled
     n, sampling = recipe.respond.n_candidates, recipe.respond.sampling
     remedy = f"so the {n} candidates (respond.n_candidates) would be {n} times the same"
     if sampling.temperature == 0:
@@ -143,7 +147,7 @@ def position_problems(recipe: Recipe) -> Iterator[Problem]:
         return
     has = f"the {n_positions} positions of model.source {recipe.model.source}"
     prompt, response = recipe.respond.max_prompt_tokens, recipe.respond.sampling.max_new_tokens
-    if prompt + response > n_positions:
+    if prompt + response > n_positions and recipe.pairs is None:
         yield Problem(
             "respond.max_prompt_tokens",
             f"prompts of {prompt} tokens and responses of {response} (respond.sampling.max_new_tokens) are more than "

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from aipo_lab.benchmarks.catalogue import needs_judge
+from aipo_lab.benchmarks.catalogue import needs_judge, official_entry
 from aipo_lab.benchmarks.config import BenchmarksConfig
 from aipo_lab.benchmarks.official import OfficialBenchmarkSettings
 from aipo_lab.benchmarks.resources import BenchmarkResources
@@ -32,7 +32,10 @@ class JudgingPlace:
 
 @dataclass(frozen=True)
 class EvaluationGraph:
-    """Makes the nodes of official benchmarks. Without a `place` they can be looked up, but not run."""
+    """Makes the nodes of official benchmarks. Without a `place` they can be looked up, but not run.
+
+    `own_prompts`: the stage that kept prompts of the recipe's data back, for the benchmark that asks them.
+    """
 
     benchmarks: BenchmarksConfig
     engine: EngineSettings
@@ -41,6 +44,7 @@ class EvaluationGraph:
     runtime: Runtime
     place: JudgingPlace | None = None
     chat: ChatSettings = MODEL_TEMPLATE
+    own_prompts: StageNode | None = None
 
     def answers(self, name: str, policy: StageNode) -> StageNode:
         """The policy's answers, sampled with the same seed at every iteration so that iterations compare."""
@@ -52,7 +56,7 @@ class EvaluationGraph:
             "engine": self.engine.model_dump(),
             "chat": self.chat.model_dump(),
         }
-        return make_node("answer_official", config, {"policy": policy}, self.runtime)
+        return make_node("answer_official", config, {"policy": policy} | self._asked(name), self.runtime)
 
     def given(self, name: str, file: Path, sha256: str) -> StageNode:
         """The answers of an official answer file."""
@@ -68,7 +72,7 @@ class EvaluationGraph:
             "judge": {} if judge is None else self.resources.identity(judge),
             "unjudged_share": self.benchmarks.unjudged_share,
         }
-        inputs = {"answers": answers}
+        inputs = {"answers": answers} | self._asked(name)
         if settings.baseline == "base_model":
             assert base_answers is not None
             inputs["baseline"] = base_answers
@@ -77,6 +81,13 @@ class EvaluationGraph:
             judging = JudgingRuntime(settings=judge, calls=str(self.place.calls), ledger=str(self.place.ledger))
             runtime = runtime.model_copy(update={"judging": judging})
         return make_node("judge_official", config, inputs, runtime)
+
+    def _asked(self, name: str) -> dict[str, StageNode]:
+        """The input that holds the questions, where they are no data file of the benchmark's."""
+        if not official_entry(name).asks_own_prompts:
+            return {}
+        assert self.own_prompts is not None, "a recipe that asks its own prompts keeps some back"
+        return {"questions": self.own_prompts}
 
     def _questions(self, name: str, settings: OfficialBenchmarkSettings) -> dict[str, Any]:
         return {"benchmark": name, "limit": settings.limit, "files": self.resources.files[name]}

@@ -8,14 +8,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from types import MappingProxyType
 from typing import Any
 
 from aipo_lab.benchmarks.embedded import JUDGE_LENGTH_BIAS
 from aipo_lab.benchmarks.resources import BenchmarkResources
 from aipo_lab.core.seeds import derive_seed
 from aipo_lab.pipeline.base_model import BaseModel
+from aipo_lab.pipeline.data import data_node
 from aipo_lab.pipeline.evaluation_graph import EvaluationGraph, JudgingPlace, make_node
 from aipo_lab.pipeline.recipe import Recipe
+from aipo_lab.prompts.reading import FoundData
 from aipo_lab.ranking.ranker import RANKERS
 from aipo_lab.stages.definition import Runtime, StageNode
 from aipo_lab.stages.reference import ReferenceConfig
@@ -25,7 +28,8 @@ from aipo_lab.stages.reference import ReferenceConfig
 class Iteration:
     """The nodes of one iteration t, by what they make; `answers` and `scores` by benchmark.
 
-    `policy` is theta_t. The last entry of a trial has only the policy and its evaluation.
+    `policy` is theta_t; `data` the stage that read the user's own, if there is one. The last entry of a trial has only
+    the policy and its evaluation.
     """
 
     t: int
@@ -33,10 +37,12 @@ class Iteration:
     answers: Mapping[str, StageNode]
     scores: Mapping[str, StageNode]
     steps: Mapping[str, StageNode] = field(default_factory=dict)
+    data: StageNode | None = None
 
     def nodes(self) -> list[StageNode]:
         """All nodes of the iteration, inputs before what needs them."""
-        return [self.policy, *self.answers.values(), *self.scores.values(), *self.steps.values()]
+        data = [] if self.data is None else [self.data]
+        return [*data, self.policy, *self.answers.values(), *self.scores.values(), *self.steps.values()]
 
 
 @dataclass(frozen=True)
@@ -67,17 +73,21 @@ class GraphBuilder:
         runtime: Runtime,
         resources: BenchmarkResources,
         place: JudgingPlace | None = None,
+        data: Mapping[str, FoundData] = MappingProxyType({}),
     ) -> None:
         self.recipe = recipe
         self.base_model = base_model
         self.runtime = base_model.runtime(runtime)
+        self.data = data_node(recipe, data, resources, self.runtime)
+        chat = recipe.model.chat()
         self.official = EvaluationGraph(
-            recipe.benchmarks, recipe.engine, recipe.seed, resources, self.runtime, place, recipe.model.chat()
+            recipe.benchmarks, recipe.engine, recipe.seed, resources, self.runtime, place, chat, self.data
         )
-        self.world, self.engine = recipe.world.model_dump(), recipe.engine.model_dump()
-        self.chat = recipe.model.chat().model_dump()
-        known = {"world": self.world} if RANKERS.get(recipe.rank.ranker).needs_world else {}
-        instruct = {"world": self.world, "engine": self.engine} | self._pool()
+        self.world = recipe.world.model_dump() if recipe.world else None
+        self.engine, self.chat = recipe.engine.model_dump(), chat.model_dump()
+        in_world = {} if self.world is None else {"world": self.world}
+        known = in_world if RANKERS.get(recipe.rank.ranker).needs_world else {}
+        instruct = in_world | {"engine": self.engine} | self._pool()
         self.settings = {
             "instruct": recipe.instruct.model_dump(mode="json") | instruct,
             "respond": recipe.respond.model_dump(mode="json") | {"engine": self.engine, "chat": self.chat},
@@ -85,15 +95,15 @@ class GraphBuilder:
             "pair": recipe.pair.key_values(),
             "train": recipe.train.model_dump(mode="json"),
         }
+        self.base = self._node("base", base_model.config(recipe), {})
         self.embedded = recipe.benchmarks.embedded()
         self.answer_configs = {name: self._answer_config(name) for name in self.embedded}
         self.score_configs = {name: self._score_config(name) for name in self.embedded}
 
     def build(self) -> TrialGraph:
         """The trial's graph."""
-        base = self._node("base", self.base_model.config(self.recipe), {})
+        base = policy = self.base
         iterations = []
-        policy = base
         for t in range(self.recipe.iterations):
             steps = self._steps(t, policy)
             iterations.append(self._iteration(t, policy, base, steps))
@@ -116,18 +126,14 @@ class GraphBuilder:
                 against_base = settings.baseline == "base_model"
                 baseline = self.official.answers(name, base) if against_base else None
                 scores[name] = self.official.scores(name, answers[name], baseline)
-        return Iteration(t, policy, answers, scores, steps)
+        return Iteration(t, policy, answers, scores, steps, self.data)
 
     def _steps(self, t: int, policy: StageNode) -> dict[str, StageNode]:
         """The stages that lead from theta_t to theta_{t+1}."""
         recipe = self.recipe
         inputs = {"policy": policy}
-        prompts = self._seeded("instruct", t, inputs)
-        responses = self._seeded("respond", t, inputs | {"prompts": prompts})
-        ranking = self._seeded("rank", t, {"responses": responses})
-        pairs = self._pairs(t, ranking, inputs)
-        made = {"instruct": prompts, "respond": responses, "rank": ranking, "pair": pairs}
-        inputs |= {"pairs": pairs}
+        made = self._generated(t, policy) if recipe.pairs is None else {"pair": self._given(t)}
+        inputs |= {"pairs": made["pair"]}
         if not recipe.objective.definition.reference_free:
             settings = ReferenceConfig.for_training(recipe.train, derive_seed(recipe.seed, t, "train"))
             tails = {"tails": True} if recipe.objective.definition.needs_tails else {}
@@ -143,6 +149,30 @@ class GraphBuilder:
         if pair.select.is_random:
             return self._seeded("pair", t, inputs)
         return self._node("pair", self.settings["pair"], inputs)
+
+    def _generated(self, t: int, policy: StageNode) -> dict[str, StageNode]:
+        """The stages that make pairs with theta_t."""
+        inputs = {"policy": policy}
+        pool = {} if self.data is None else {"pool": self.data}
+        prompts = self._seeded("instruct", t, inputs | pool)
+        responses = self._seeded("respond", t, inputs | {"prompts": prompts})
+        ranking = self._seeded("rank", t, {"responses": responses})
+        pairs = self._pairs(t, ranking, inputs)
+        return {"instruct": prompts, "respond": responses, "rank": ranking, "pair": pairs}
+
+    def _given(self, t: int) -> StageNode:
+        """The pairs of iteration t among given ones."""
+        pairs = self.recipe.pairs
+        assert pairs is not None and self.data is not None
+        all_of_them = pairs.slices == "all"
+        config = {
+            "slices": pairs.slices,
+            "part": 0 if all_of_them else t,
+            "parts": 1 if all_of_them else self.recipe.iterations,
+            "text": pairs.text,
+            "chat": self.chat,
+        }
+        return self._node("slice_pairs", config, {"pairs": self.data, "policy": self.base})
 
     def _answer_config(self, name: str) -> dict[str, Any]:
         """Answers are sampled with the same seed at every iteration, so that iterations compare."""
@@ -166,9 +196,11 @@ class GraphBuilder:
         }
 
     def _pool(self) -> dict[str, Any]:
-        """The prompt source, for the key of `instruct`; the world's own pool follows from the world."""
+        """The prompt source, for the key of `instruct`; nothing where the pool follows from the world or an input."""
         prompts = self.recipe.prompts
-        return {} if prompts.source == "world" else {"prompts": prompts.model_dump(mode="json")}
+        return (
+            {} if prompts.source == "world" or self.data is not None else {"prompts": prompts.model_dump(mode="json")}
+        )
 
     def _answers(self, name: str, policy: StageNode) -> StageNode:
         return self._node("answer", self.answer_configs[name], {"policy": policy})

@@ -22,6 +22,8 @@ from aipo_lab.generation.engine import EngineChoice
 from aipo_lab.generation.transformers_engine import TransformersEngineSettings
 from aipo_lab.models.template import DEFAULT_DATE, ChatSettings, TemplateDate, TemplateText
 from aipo_lab.pipeline.objective import ObjectiveConfig as ObjectiveConfig
+from aipo_lab.pipeline.world_use import world_problems
+from aipo_lab.prompts.pairs import PairsSettings
 from aipo_lab.prompts.source import PromptChoice
 from aipo_lab.prompts.world import WorldPromptSettings
 from aipo_lab.ranking.proxy import ProxyRankerSettings
@@ -32,7 +34,7 @@ from aipo_lab.stages.respond import RespondSettings
 from aipo_lab.training.config import ParallelSettings, TrainSettings
 from aipo_lab.training.deepspeed_config import contradictions, read_deepspeed
 from aipo_lab.worlds.micro.base_model import MicroBaseConfig
-from aipo_lab.worlds.world import WorldConfig, get_world
+from aipo_lab.worlds.world import WorldConfig
 
 
 class ModelConfig(StrictModel):
@@ -91,9 +93,15 @@ class Recipe(StrictModel):
     seed: int = Field(0, ge=0, description="seed all random numbers derive from")
     iterations: int = Field(3, ge=1, le=100, description="T, iterations of the loop")
     model: ModelConfig = Field(default_factory=ModelConfig, description="the base model")
-    world: WorldConfig = Field(default_factory=WorldConfig, description="the prompt pool and the truth about it")
+    world: WorldConfig | None = Field(
+        default_factory=WorldConfig,
+        description="the prompt pool and the truth about it; null, or the name none: there is none, as with own data",
+    )
     prompts: PromptChoice = Field(
         default_factory=WorldPromptSettings, description="where the pool of prompts comes from"
+    )
+    pairs: PairsSettings | None = Field(
+        None, description="existing preference pairs to train on, instead of prompts, responses and a ranking"
     )
     engine: EngineChoice = Field(default_factory=TransformersEngineSettings, description="what generates text")
     instruct: InstructSettings = Field(default_factory=InstructSettings, description="new prompts")
@@ -104,6 +112,11 @@ class Recipe(StrictModel):
     objective: ObjectiveConfig = Field(default_factory=ObjectiveConfig, description="the preference loss")
     benchmarks: BenchmarksConfig = Field(description="what every iteration is evaluated on")
     compute: ComputeConfig = Field(default_factory=ComputeConfig, description="use of the machine")
+
+    @field_validator("world", mode="before")
+    @classmethod
+    def _none_is_no_world(cls, value: object) -> object:
+        return None if isinstance(value, Mapping) and value.get("name") == "none" else value
 
     @model_validator(mode="after")
     def _consistent(self) -> Recipe:
@@ -120,38 +133,16 @@ class Recipe(StrictModel):
             for name, settings in self.benchmarks.official().items()
             if isinstance(settings.iterations, list) and max(settings.iterations) > self.iterations
         ]
-        if self.model.source == "micro" and self.world.name != "micro":
-            problems.append(f"model.source micro speaks only of the micro world, not of {self.world.name!r}")
-        if self.model.source == "micro" and self.model.micro.world_seed != self.world.seed:
-            problems.append(
-                f"model.micro.world_seed {self.model.micro.world_seed} must equal world.seed {self.world.seed}"
-            )
         problems += [f"compute: {problem}" for problem in contradictions(self.train, self.compute)]
-        problems += [
-            f"benchmarks.{name}: answers are checked by the world {self.world.name!r}; use benchmarks.{self.world.name}"
-            for name in self.benchmarks.embedded()
-            if name != self.world.name
-        ]
-        problems += [
-            f"benchmarks.{name}.n_prompts: {problem}"
-            for name, settings in self.benchmarks.embedded().items()
-            if name == self.world.name and (problem := self._prompts_problem(settings.n_prompts))
-        ]
+        problems += world_problems(self.world, self)
         if problems:
             raise ValueError("; ".join(problems))
         return self
 
-    def _prompts_problem(self, n_prompts: int) -> str | None:
-        """Why the world cannot give so many benchmark prompts, or None."""
-        try:
-            get_world(self.world.name, self.world.seed).benchmark_prompts(n_prompts)
-        except UserError as error:
-            return str(error)
-        return None
-
     def resolved(self) -> dict[str, Any]:
         """The whole recipe as plain values, keys as written in YAML."""
-        return self.model_dump(mode="json", by_alias=True, exclude_none=True)
+        values = self.model_dump(mode="json", by_alias=True, exclude_none=True)
+        return values if self.world else {**values, "world": None}
 
 
 @cache

@@ -1,1 +1,1 @@
-"""Prompt sources: where the pool of prompts comes from, one file each. May be imported by ranking, stages and above."""
+"""Prompt pools, one file a source, and existing preference pairs. May be imported by ranking, stages and above."""

@@ -11,7 +11,7 @@ from pydantic import BeforeValidator, Field, SerializeAsAny
 from aipo_lab.core.choice import chosen_settings
 from aipo_lab.core.config import StrictModel
 from aipo_lab.core.registry import Definition, Registry
-from aipo_lab.worlds.world import World
+from aipo_lab.prompts.reading import DataRequest
 
 
 class PromptSource(Protocol):
@@ -30,10 +30,15 @@ class PromptSettings(StrictModel):
 
 @dataclass(frozen=True, kw_only=True)
 class PromptSourceDefinition(Definition):
-    """A registered prompt source: its settings class, and how it is opened with them in the recipe's world."""
+    """A registered prompt source: its settings class, and how it is opened with them in the recipe's world.
+
+    Without a world in the recipe, `open` is given None. `data`: for a source that reads data, what it reads; their
+    content is then in store keys and the settings that say where they lie (`DataPlace`) are not.
+    """
 
     settings: type[PromptSettings]
-    open: Callable[[Any, World], PromptSource]
+    open: Callable[[Any, Any], PromptSource]
+    data: Callable[[Any], DataRequest] | None = None
 
 
 PROMPTS: Registry[PromptSourceDefinition] = Registry("prompt source", "aipo_lab.prompts", "aipo_lab.prompts")

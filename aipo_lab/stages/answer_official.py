@@ -12,7 +12,6 @@ from typing import Any
 from pydantic import Field
 
 from aipo_lab.benchmarks.answers import Turn, read_answers, write_turns
-from aipo_lab.benchmarks.catalogue import load_official
 from aipo_lab.benchmarks.official import Question
 from aipo_lab.core.config import StrictModel
 from aipo_lab.core.seeds import derive_seed
@@ -22,6 +21,7 @@ from aipo_lab.models.chat import Message, encode_prompt
 from aipo_lab.models.policy import Policy
 from aipo_lab.models.template import ChatSettings
 from aipo_lab.stages.definition import StageContext, stage
+from aipo_lab.stages.kept_back import load_benchmark
 from aipo_lab.stages.sampling import input_engine, input_policy, other_ends, sampling_notes
 
 
@@ -51,7 +51,7 @@ def answer_official(context: StageContext[AnswerOfficialConfig]) -> Mapping[str,
 
     The official file names the model after the policy's key, as what a person calls it changes no answer.
     """
-    benchmark = load_official(context.config.benchmark, context.config.limit)
+    benchmark = load_benchmark(context)
     model = f"policy-{context.inputs['policy'].key[:12]}"
     conversations = _Conversations(context, benchmark.questions)
     turns = conversations.hold()

@@ -20,10 +20,13 @@ from aipo_lab.training.config import ParallelSettings
 
 STAGE_NAMES = (
     "base",
+    "pool",
     "instruct",
     "respond",
     "rank",
     "pair",
+    "given_pairs",
+    "slice_pairs",
     "reference",
     "train",
     "answer",
@@ -65,6 +68,7 @@ class Runtime(StrictModel):
         default_factory=ParallelSettings, description="how a training is spread over processes"
     )
     model_folder: str | None = Field(None, description="the base model's folder in this run; none: it is in the store")
+    data: dict[str, Any] | None = Field(None, description="where the user's data lie, for the stages that read them")
     answer_file: str | None = Field(None, description="the official answer file that given answers are read from")
     judging: JudgingRuntime | None = Field(None, description="how official benchmarks are judged")
 

@@ -1,6 +1,7 @@
 """Stage `instruct`: the policy writes new instructions from few-shot examples of the prompt pool.
 
-Output `prompts.jsonl`: `id`, `prompt`, `source` (`self_instruct` or `pool`).
+Output `prompts.jsonl`: `id`, `prompt`, `source` (`self_instruct` or `pool`). The pool is that of the world, or what the
+stage `pool` made of the user's data; the prompts of benchmarks and those kept back are in neither.
 """
 
 from __future__ import annotations
@@ -20,9 +21,11 @@ from aipo_lab.generation.engine import Completion, EngineChoice, SamplingConfig
 from aipo_lab.generation.self_instruct import InstructionFilter, few_shot_prompt, split_instructions, stop_strings
 from aipo_lab.models.chat import encode_text_prompt
 from aipo_lab.models.policy import Policy
+from aipo_lab.prompts.same import PromptSet
 from aipo_lab.prompts.source import PROMPTS, PromptChoice
 from aipo_lab.prompts.world import WorldPromptSettings
 from aipo_lab.stages.definition import StageContext, stage
+from aipo_lab.stages.kept_back import never_prompted
 from aipo_lab.stages.sampling import input_engine, input_policy, sampling_notes
 from aipo_lab.worlds.world import World, WorldConfig, get_world
 
@@ -49,7 +52,9 @@ class InstructConfig(InstructSettings):
     """All that determines the prompts besides the policy."""
 
     seed: int = Field(description="seed of the examples drawn and of sampling")
-    world: WorldConfig = Field(description="world whose pool is drawn from and whose grammar filters")
+    world: WorldConfig | None = Field(
+        None, description="world whose pool is drawn from and whose grammar filters, where the recipe has one"
+    )
     engine: EngineChoice = Field(description="generation engine")
     prompts: PromptChoice = Field(default_factory=WorldPromptSettings, description="where the pool comes from")
 
@@ -58,8 +63,8 @@ class InstructConfig(InstructSettings):
 def instruct(context: StageContext[InstructConfig]) -> Mapping[str, Any]:
     """Write `prompts.jsonl`; the summary counts what was generated, kept and dropped, by reason."""
     config = context.config
-    world = get_world(config.world.name, config.world.seed)
-    pool = _pool(config, world)
+    world = get_world(config.world.name, config.world.seed) if config.world else None
+    pool = _pool(context, world)
     if config.source == "pool":
         prompts = random.Random(config.seed).sample(pool, min(config.n_prompts, len(pool)))
         counts: Counter[str] = Counter(kept=len(prompts))
@@ -75,8 +80,12 @@ def instruct(context: StageContext[InstructConfig]) -> Mapping[str, Any]:
     return {"prompts": len(prompts), "wanted": config.n_prompts, "counts": dict(sorted(counts.items())), **notes}
 
 
-def _pool(config: InstructConfig, world: World) -> list[str]:
+def _pool(context: StageContext[InstructConfig], world: World | None) -> list[str]:
     """The prompt pool, without what the policy will be judged on."""
+    config = context.config
+    if "pool" in context.inputs:
+        return [row["prompt"] for row in read_jsonl(context.inputs["pool"].file("pool.jsonl"))]
+    assert world is not None, "without a world the pool is an artifact"
     held_out = set(world.benchmark_prompts())
     source = PROMPTS.get(config.prompts.source).open(config.prompts, world)
     return [prompt for prompt in source.pool() if prompt not in held_out]
@@ -87,7 +96,7 @@ def _reasons(counts: Counter[str]) -> str:
 
 
 def _self_instruct(
-    context: StageContext[InstructConfig], world: World, pool: list[str]
+    context: StageContext[InstructConfig], world: World | None, pool: list[str]
 ) -> tuple[list[str], Counter[str], dict[str, Any]]:
     """The instructions, the counts of what was generated, and the summary's notes about sampling."""
     config = context.config
@@ -96,10 +105,11 @@ def _self_instruct(
         lambda text: len(policy.tokenizer(text, add_special_tokens=False)["input_ids"]),
         config.min_tokens,
         config.max_tokens,
-        world.is_instruction,
+        world.is_instruction if world else None,
         known=pool,
-        held_out=world.benchmark_prompts(),
+        held_out=world.benchmark_prompts() if world else (),
     )
+    never = never_prompted(context.inputs["pool"].path) if "pool" in context.inputs else PromptSet()
     prompts: list[str] = []
     shown: list[list[int]] = []
     for number in range(config.max_rounds):
@@ -112,7 +122,10 @@ def _self_instruct(
         texts = _round_of_completions(context, examples, number)
         shown += examples
         found = [item for text in texts for item in split_instructions(text, config.n_per_completion)]
-        prompts += [instruction for instruction in found if keeper.keep(instruction)]
+        asked = [instruction for instruction in found if instruction in never]
+        if asked:
+            keeper.counts["benchmark_prompt"] += len(asked)
+        prompts += [instruction for instruction in found if instruction not in asked and keeper.keep(instruction)]
         keeper.counts["empty"] += sum(not split_instructions(text, 1) for text in texts)
         context.progress(min(len(prompts), config.n_prompts), config.n_prompts, "prompts")
     notes = sampling_notes(policy, shown, config.sampling.max_new_tokens)

@@ -13,7 +13,7 @@ from typing import Any
 from pydantic import Field
 
 from aipo_lab.benchmarks.answers import read_answers
-from aipo_lab.benchmarks.catalogue import load_official, official_entry
+from aipo_lab.benchmarks.catalogue import official_entry
 from aipo_lab.benchmarks.length_control import Estimate
 from aipo_lab.benchmarks.official import Judged
 from aipo_lab.core.errors import StageFailed
@@ -21,6 +21,7 @@ from aipo_lab.core.jsonl import write_jsonl
 from aipo_lab.stages.answer_official import OfficialQuestions
 from aipo_lab.stages.definition import StageContext, stage
 from aipo_lab.stages.judge import write_scores
+from aipo_lab.stages.kept_back import load_benchmark
 
 
 class JudgeOfficialConfig(OfficialQuestions):
@@ -40,7 +41,7 @@ def judge_official(context: StageContext[JudgeOfficialConfig]) -> Mapping[str, A
     runs again, but for those that would only be cut off or filtered again, and nothing else is.
     """
     config = context.config
-    benchmark = load_official(config.benchmark, config.limit)
+    benchmark = load_benchmark(context)
     judging = context.runtime.judging
     judge = None if judging is None else judging.open(context.runtime.device)
     assert (judge is not None) == official_entry(config.benchmark).needs_judge

@@ -14,7 +14,7 @@ from aipo_lab.core.jsonl import write_json, write_text_atomically
 from aipo_lab.core.store import make_writable_folder, package_versions
 from aipo_lab.core.yaml_text import dump_yaml
 from aipo_lab.pipeline.base_model import BaseModel
-from aipo_lab.sweeps.plan import SweepGraph
+from aipo_lab.sweeps.plan import FoundThings, SweepGraph
 from aipo_lab.sweeps.saved import SavedSweep, SweepSummary, read_summary, read_sweep, saved_store
 from aipo_lab.sweeps.sweep import Sweep, build_trials
 
@@ -55,6 +55,7 @@ class SweepFolder:
                 for source, model in graph.base_models.items()
             },
             "benchmark_files": dict(graph.resources.files),
+            "data": {key: found.model_dump(exclude_none=True) for key, found in graph.data.items()},
             "judges": dict(graph.resources.judges),
             "plugins": graph.plugins,
             "versions": package_versions(),
@@ -69,8 +70,8 @@ class SweepFolder:
             header + dump_yaml(values),
         )
 
-    def load_sweep(self) -> tuple[Sweep, dict[str, BaseModel], BenchmarkResources, Path]:
-        """The saved sweep, its base models, its benchmarks' resources and the root of its store.
+    def load_sweep(self) -> tuple[Sweep, FoundThings, Path]:
+        """The saved sweep, what it was made from, and the root of its store.
 
         Raises `UserError` if the folder holds no sweep, or one that cannot be read.
         """
@@ -99,7 +100,7 @@ class SweepFolder:
             for source, model in saved.models.items()
         }
         resources = BenchmarkResources(saved.benchmark_files, saved.judges)
-        return sweep, models, resources, saved.store_root(self.path)
+        return sweep, FoundThings(models, resources, saved.data), saved.store_root(self.path)
 
     def load_summary(self) -> SweepSummary | None:
         """What earlier sessions left, or None; raises `UserError` if it cannot be read."""

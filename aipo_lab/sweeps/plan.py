@@ -9,16 +9,18 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from statistics import fmean
-from typing import Any
+from typing import Any, NamedTuple
 
 from aipo_lab.benchmarks.catalogue import official_entry
 from aipo_lab.benchmarks.resources import BenchmarkResources, find_resources
 from aipo_lab.core.store import Store
 from aipo_lab.execution.inline import threads_per_stage, worker_count
 from aipo_lab.pipeline.base_model import BaseModel, find_base_model
+from aipo_lab.pipeline.data import find_all_data
 from aipo_lab.pipeline.evaluation_graph import JudgingPlace
 from aipo_lab.pipeline.graph import GraphBuilder, TrialGraph
 from aipo_lab.pipeline.recipe import ComputeConfig, Recipe
+from aipo_lab.prompts.reading import FoundData
 from aipo_lab.stages.definition import STAGE_NAMES, Runtime, StageNode
 from aipo_lab.stages.stored import find_stored
 from aipo_lab.sweeps.sweep import Sweep
@@ -50,6 +52,16 @@ class StagePlan:
         return self.distinct - self.stored
 
 
+class FoundThings(NamedTuple):
+    """What a sweep's keys depend on besides its recipes, as it was found: base models by source, what benchmarks need,
+    and the user's data by request (`DataRequest.key`).
+    """
+
+    base_models: Mapping[str, BaseModel]
+    resources: BenchmarkResources
+    data: Mapping[str, FoundData]
+
+
 @dataclass(frozen=True)
 class SweepGraph:
     """The trials' graphs of a sweep, by trial name, the recipes, and what on this machine they come from."""
@@ -58,6 +70,7 @@ class SweepGraph:
     recipes: Mapping[str, Recipe]
     base_models: Mapping[str, BaseModel]
     resources: BenchmarkResources
+    data: Mapping[str, FoundData]
 
     @cached_property
     def nodes(self) -> dict[str, StageNode]:
@@ -86,29 +99,28 @@ class SweepGraph:
 
 def build_graph(
     sweep: Sweep,
-    base_models: Mapping[str, BaseModel] | None = None,
-    resources: BenchmarkResources | None = None,
+    found: FoundThings | None = None,
     place: JudgingPlace | None = None,
 ) -> SweepGraph:
-    """The graph of a sweep. `base_models` by source and `resources` are found on this machine unless they are given.
+    """The graph of a sweep. Base models, data and the like are sought on this machine unless they are given.
 
     Without a `place` official benchmarks cannot be judged. Raises `UserError` when a base model, a data file of a
-    benchmark or the judge cannot be found.
+    benchmark, the judge or the user's data cannot be found.
     """
-    models = dict(base_models or {})
-    if resources is None:
-        resources = find_resources(trial.recipe.benchmarks for trial in sweep.trials)
+    models = dict(found.base_models) if found else {}
+    resources = found.resources if found else find_resources(trial.recipe.benchmarks for trial in sweep.trials)
+    data = found.data if found else find_all_data(trial.recipe for trial in sweep.trials)
     graphs = {}
     with _collector_paused():
         for trial in sweep.trials:
             source = trial.recipe.model.source
             if source not in models:
                 models[source] = find_base_model(source)
-            if base_models is None:
+            if found is None:
                 models[source].check_speaks(trial.recipe)
             runtime = runtime_of(trial.recipe.compute)
-            graphs[trial.name] = GraphBuilder(trial.recipe, models[source], runtime, resources, place).build()
-        graph = SweepGraph(graphs, {trial.name: trial.recipe for trial in sweep.trials}, models, resources)
+            graphs[trial.name] = GraphBuilder(trial.recipe, models[source], runtime, resources, place, data).build()
+        graph = SweepGraph(graphs, {trial.name: trial.recipe for trial in sweep.trials}, models, resources, data)
         assert len(graph.users) == len(graph.nodes)  # both are made here, while the collector is paused
     return graph
 

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from aipo_lab.core.config import parse_yaml
 from aipo_lab.core.errors import UserError
+from aipo_lab.prompts.reading import FoundData
 
 
 class _Saved(BaseModel):
@@ -51,6 +52,7 @@ class SavedSweep(_Saved):
     store_absolute: str | None = None
     models: dict[str, SavedModel]
     benchmark_files: dict[str, str] = Field(default_factory=dict)
+    data: dict[str, FoundData] = Field(default_factory=dict)
     judges: dict[str, dict[str, Any]] = Field(default_factory=dict)
     recipe: dict[str, Any]
     trials: list[SavedTrial] = Field(min_length=1)

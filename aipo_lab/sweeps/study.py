@@ -88,8 +88,8 @@ class Study:
 
         `store_root`: where its store is, if not where `sweep.yaml` says.
         """
-        sweep, models, resources, saved_root = folder.load_sweep()
-        graph = build_graph(sweep, models, resources)
+        sweep, found, saved_root = folder.load_sweep()
+        graph = build_graph(sweep, found)
         summary = folder.load_summary() or SweepSummary(sweep_id=sweep_id(sweep.name, graph), reused={})
         earlier = read_earlier(folder.results, sweep)
         store = Store(store_root or saved_root)

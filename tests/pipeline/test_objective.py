@@ -9,9 +9,10 @@ import torch
 
 from aipo_lab.benchmarks.resources import BenchmarkResources
 from aipo_lab.core.errors import UserError
-from aipo_lab.objectives import get_objective
+from aipo_lab.objectives import OBJECTIVES, get_objective, register
 from aipo_lab.pipeline.base_model import BaseModel
 from aipo_lab.pipeline.graph import GraphBuilder, Iteration
+from aipo_lab.pipeline.plugins import used_plugins
 from aipo_lab.pipeline.recipe import Recipe, build_recipe, profile_values
 from aipo_lab.stages.definition import Runtime
 
@@ -51,6 +52,15 @@ def test_terms_are_in_the_key_of_the_training_and_decide_whether_there_is_a_refe
     assert "reference" in first.steps
     free, *_ = iterations(recipe_with([TERMS[1], {"name": "sft", "weight": 1}]))
     assert "reference" not in free.steps
+
+
+def test_what_a_term_is_made_of_is_in_the_key_like_the_objective_itself() -> None:
+    with OBJECTIVES.restored():
+        register("changed_dpo", version=2)(lambda logps: logps.s_ref - logps.s_theta)
+        config = recipe_with([TERMS[0], {"name": "changed_dpo", "weight": 1}]).objective.at(0)
+        assert used_plugins({"objective": config.model_dump(exclude_none=True)}) == {
+            "objective.terms.1": OBJECTIVES.identity("changed_dpo")
+        }
 
 
 def test_other_objectives_have_no_terms_in_their_key() -> None:

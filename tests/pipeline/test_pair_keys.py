@@ -6,6 +6,7 @@ from typing import Any
 
 from aipo_lab.benchmarks.resources import BenchmarkResources
 from aipo_lab.pipeline.base_model import BaseModel
+from aipo_lab.pipeline.checks import batch_problems
 from aipo_lab.pipeline.graph import GraphBuilder
 from aipo_lab.pipeline.recipe import build_recipe, profile_values
 from aipo_lab.stages.definition import Runtime, StageNode
@@ -38,3 +39,21 @@ def test_the_policy_is_an_input_where_its_tokenizer_counts() -> None:
         assert sorted(first.request.inputs) == ["policy", "ranking"]
     (first, *_) = pair_nodes(("pair.filters.drop_refusals", True))
     assert list(first.request.inputs) == ["ranking"]
+
+
+def test_several_pairs_of_a_prompt_may_fill_larger_batches() -> None:
+    sizes = [("instruct.n_prompts", 40), ("train.batch_size", 60)]
+    (problem,) = batch_problems(build_recipe(profile_values("micro"), sizes))
+    assert "40 prompts (instruct.n_prompts) make at most 40 pairs" in problem.text
+    several = [*sizes, ("pair.select.pairs_per_prompt", 4)]
+    assert list(batch_problems(build_recipe(profile_values("micro"), several))) == []
+
+
+def test_only_objectives_that_need_tails_have_them_in_the_reference() -> None:
+    def reference(name: str) -> dict[str, Any]:
+        recipe = build_recipe(profile_values("micro"), [("objective.name", name)])
+        trial = GraphBuilder(recipe, BaseModel(), Runtime(), BenchmarkResources({}, {})).build()
+        return dict(trial.iterations[0].steps["reference"].request.config)
+
+    assert reference("ld_dpo") == reference("dpo") | {"tails": True}
+    assert reference("wpo") == reference("dpo")
