@@ -53,10 +53,12 @@ def batch_problems(recipe: Recipe) -> Iterator[Problem]:
     if recipe.instruct.source == "pool" and recipe.world is not None and recipe.prompts.source == "world":
         n_pool = len(get_world(recipe.world.name, recipe.world.seed).pool())
         n_pairs, pool = min(n_pairs, n_pool), f", the pool holds {n_pool}"
+    n_prompts, per_prompt = n_pairs, recipe.pair.select.pairs_per_prompt
+    n_pairs *= per_prompt
     if train.batch_size > n_pairs:
         yield Problem(
             "train.batch_size",
-            f"{train.batch_size} pairs do not exist: {n_pairs} prompts (instruct.n_prompts{pool}) make at most "
+            f"{train.batch_size} pairs do not exist: {n_prompts} prompts (instruct.n_prompts{pool}) make at most "
             f"{n_pairs} pairs an iteration; lower train.batch_size or raise instruct.n_prompts",
             ("instruct.n_prompts",),
         )
