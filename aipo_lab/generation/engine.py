@@ -149,10 +149,15 @@ class EngineDefinition(Definition):
     fixed_weights: bool = False
 
 
-ENGINES: Registry[EngineDefinition] = Registry("engine", "aipo_lab.engines", "aipo_lab.generation")
+ENGINES: Registry[EngineDefinition] = Registry(
+    "engine",
+    "aipo_lab.engines",
+    "aipo_lab.generation",
+    awaited={"vllm": "this version has no vLLM engine; use --set engine.name=transformers"},
+)
 
 EngineChoice = Annotated[
-    SerializeAsAny[EngineSettings], BeforeValidator(chosen_settings(ENGINES, "name", "transformers"))
+    SerializeAsAny[EngineSettings], BeforeValidator(chosen_settings(ENGINES, "name", "transformers", EngineSettings))
 ]
 """An `engine` section: the settings of the engine it names."""
 

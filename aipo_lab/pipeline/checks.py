@@ -1,7 +1,8 @@
 """What a recipe asks for and cannot have: found from the recipe and this machine alone, before any work.
 
-Every check gives sentences that name value, rule and next step. `plan`, `sweep` and `run` do all of them; looking at
-the results of another machine does none.
+Every check gives sentences that name value, rule and next step. `sweep` and `run` do all of them; `plan`, which may be
+for another machine, refuses what no machine could run and tells what this one lacks; looking at the results of another
+machine does none.
 """
 
 from __future__ import annotations
@@ -20,7 +21,10 @@ from aipo_lab.core.origins import Origins
 from aipo_lab.core.paths import is_there
 from aipo_lab.generation import near_duplicates
 from aipo_lab.generation.engine import ENGINES
+from aipo_lab.models.size import known_models
 from aipo_lab.pipeline.recipe import Recipe
+from aipo_lab.prompts.source import PROMPTS
+from aipo_lab.ranking.ranker import RANKERS
 from aipo_lab.worlds.world import get_world
 
 
@@ -32,16 +36,35 @@ class Problem(NamedTuple):
     others: tuple[str, ...] = ()
 
 
-def check_recipes(recipes: Sequence[tuple[Recipe, Origins]], source: str) -> None:
-    """Raise one `UserError` with every problem of any recipe, each once; `source` says where they were written."""
+Check = Callable[[Recipe], Iterator[Problem]]
+
+
+def check_recipes(
+    recipes: Sequence[tuple[Recipe, Origins]], source: str, checks: Sequence[Check] | None = None
+) -> None:
+    """Raise one `UserError` with every problem of any recipe, each once; `source` says where they were written.
+
+    `checks`: `CHECKS`, all of them, unless others are given.
+    """
     problems = {
         origins.blame_all([problem.key, *problem.others], f"{problem.key}: {problem.text}"): None
         for recipe, origins in recipes
-        for check in CHECKS
+        for check in (CHECKS if checks is None else checks)
         for problem in check(recipe)
     }
     if problems:
         raise UserError.from_problems(f"{source} cannot run:", problems)
+
+
+def machine_problems(recipes: Sequence[Recipe]) -> list[str]:
+    """Why this machine cannot run recipes that another could, each reason once."""
+    found = {
+        f"{problem.key}: {problem.text}": None
+        for recipe in recipes
+        for check in MACHINE_CHECKS
+        for problem in check(recipe)
+    }
+    return list(found)
 
 
 def batch_problems(recipe: Recipe) -> Iterator[Problem]:
@@ -86,6 +109,18 @@ def sampling_problems(recipe: Recipe) -> Iterator[Problem]:
         yield Problem("respond.sampling.temperature", f"0 always takes the likeliest token, {remedy}; raise it")
     if sampling.top_k == 1:
         yield Problem("respond.sampling.top_k", f"1 always takes the likeliest token, {remedy}; raise it, or 0 for all")
+
+
+def awaited_problems(recipe: Recipe) -> Iterator[Problem]:
+    """Engines, rankers and prompt sources that a recipe may name before anything here provides them."""
+    named = (
+        ("engine.name", ENGINES.awaited(recipe.engine.name), recipe.engine.name),
+        ("rank.ranker", RANKERS.awaited(recipe.rank.ranker), recipe.rank.ranker),
+        ("prompts.source", PROMPTS.awaited(recipe.prompts.source), recipe.prompts.source),
+    )
+    for key, remedy, name in named:
+        if remedy is not None:
+            yield Problem(key, f"{name} is known but not installed: {remedy}")
 
 
 def package_problems(recipe: Recipe) -> Iterator[Problem]:
@@ -204,7 +239,10 @@ def _positions(source: str) -> int | None:
 
         return MAX_POSITIONS
     folder = _model_folder(source)
-    return model_positions(folder) if folder else None
+    if folder is None:
+        shape = known_models().get(source)
+        return None if shape is None else shape.positions
+    return model_positions(folder)
 
 
 def model_positions(folder: Path) -> int | None:
@@ -231,11 +269,8 @@ def _model_folder(source: str) -> Path | None:
         return Path(source) if is_there(Path(source)) and Path(source).is_dir() else None
 
 
-CHECKS: tuple[Callable[[Recipe], Iterator[Problem]], ...] = (
-    batch_problems,
-    sampling_problems,
-    package_problems,
-    engine_problems,
-    device_problems,
-    position_problems,
-)
+RECIPE_CHECKS: tuple[Check, ...] = (batch_problems, sampling_problems, position_problems)
+"""What no machine could run."""
+MACHINE_CHECKS: tuple[Check, ...] = (awaited_problems, package_problems, engine_problems, device_problems)
+"""What this machine cannot run."""
+CHECKS: tuple[Check, ...] = (*RECIPE_CHECKS, *MACHINE_CHECKS)

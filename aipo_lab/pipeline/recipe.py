@@ -173,13 +173,31 @@ def profile_names() -> list[str]:
 
 
 def profile_values(name: str) -> dict[str, Any]:
-    """The values of a shipped profile; raises `UserError` listing the valid names."""
+    """The values of a shipped profile, which may itself be another one (`profile:`) and changes to it.
+
+    Raises `UserError` listing the valid names.
+    """
     if name not in profile_names():
         raise UserError(f"unknown profile {name!r}; {suggest(str(name), profile_names())}")
+    changes = _profile_file(name)
+    values = profile_values(changes.pop("profile")) if "profile" in changes else {}
+    for dotted, value in changes.items():
+        apply_override(values, dotted, value)
+    return {"profile": name, **values} | {"profile": name}
+
+
+def profile_lineage(name: str) -> list[str]:
+    """A shipped profile and those it builds on, itself first."""
+    base = _profile_file(name).get("profile")
+    return [name] if base is None else [name, *profile_lineage(base)]
+
+
+def _profile_file(name: str) -> dict[str, Any]:
+    """What the file of a shipped profile says."""
     text = (resources.files("aipo_lab.pipeline") / "profiles" / f"{name}.yaml").read_text(encoding="utf-8")
     values = parse_yaml(text)
     assert isinstance(values, dict)
-    return {"profile": name, **values}
+    return values
 
 
 def recipe_values(recipe_or_profile: str) -> dict[str, Any]:

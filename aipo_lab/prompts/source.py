@@ -43,5 +43,7 @@ class PromptSourceDefinition(Definition):
 
 PROMPTS: Registry[PromptSourceDefinition] = Registry("prompt source", "aipo_lab.prompts", "aipo_lab.prompts")
 
-PromptChoice = Annotated[SerializeAsAny[PromptSettings], BeforeValidator(chosen_settings(PROMPTS, "source", "world"))]
+PromptChoice = Annotated[
+    SerializeAsAny[PromptSettings], BeforeValidator(chosen_settings(PROMPTS, "source", "world", PromptSettings))
+]
 """A recipe's `prompts` section: the settings of the source it names."""

@@ -194,4 +194,16 @@ def run_stage(
         )
         return definition.run(context)
 
-    return store.make(node.request, build, on_wait)
+    return store.make(node.request, build, on_wait, _computed_on(node))
+
+
+def _computed_on(node: StageNode) -> dict[str, Any]:
+    """The kind and number of the devices a stage runs on, as its manifest says them: plans learn speeds from it."""
+    from aipo_lab.stages.devices import devices_used
+
+    device = node.runtime.device
+    if device.startswith("cuda"):
+        import torch
+
+        device = torch.cuda.get_device_name(torch.device(device)) if torch.cuda.is_available() else device
+    return {"device": device, "devices": devices_used(node.stage, node.request.config, node.runtime)}
