@@ -149,15 +149,10 @@ class EngineDefinition(Definition):
     fixed_weights: bool = False
 
 
-ENGINES: Registry[EngineDefinition] = Registry(
-    "engine",
-    "aipo_lab.engines",
-    "aipo_lab.generation",
-    awaited={"vllm": "this version has no vLLM engine; use --set engine.name=transformers"},
-)
+ENGINES: Registry[EngineDefinition] = Registry("engine", "aipo_lab.engines", "aipo_lab.generation")
 
 EngineChoice = Annotated[
-    SerializeAsAny[EngineSettings], BeforeValidator(chosen_settings(ENGINES, "name", "transformers", EngineSettings))
+    SerializeAsAny[EngineSettings], BeforeValidator(chosen_settings(ENGINES, "name", "transformers"))
 ]
 """An `engine` section: the settings of the engine it names."""
 

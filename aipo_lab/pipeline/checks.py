@@ -23,8 +23,6 @@ from aipo_lab.generation import near_duplicates
 from aipo_lab.generation.engine import ENGINES
 from aipo_lab.models.size import known_models
 from aipo_lab.pipeline.recipe import Recipe
-from aipo_lab.prompts.source import PROMPTS
-from aipo_lab.ranking.ranker import RANKERS
 from aipo_lab.worlds.world import get_world
 
 
@@ -109,18 +107,6 @@ def sampling_problems(recipe: Recipe) -> Iterator[Problem]:
         yield Problem("respond.sampling.temperature", f"0 always takes the likeliest token, {remedy}; raise it")
     if sampling.top_k == 1:
         yield Problem("respond.sampling.top_k", f"1 always takes the likeliest token, {remedy}; raise it, or 0 for all")
-
-
-def awaited_problems(recipe: Recipe) -> Iterator[Problem]:
-    """Engines, rankers and prompt sources that a recipe may name before anything here provides them."""
-    named = (
-        ("engine.name", ENGINES.awaited(recipe.engine.name), recipe.engine.name),
-        ("rank.ranker", RANKERS.awaited(recipe.rank.ranker), recipe.rank.ranker),
-        ("prompts.source", PROMPTS.awaited(recipe.prompts.source), recipe.prompts.source),
-    )
-    for key, remedy, name in named:
-        if remedy is not None:
-            yield Problem(key, f"{name} is known but not installed: {remedy}")
 
 
 def package_problems(recipe: Recipe) -> Iterator[Problem]:
@@ -271,6 +257,6 @@ def _model_folder(source: str) -> Path | None:
 
 RECIPE_CHECKS: tuple[Check, ...] = (batch_problems, sampling_problems, position_problems)
 """What no machine could run."""
-MACHINE_CHECKS: tuple[Check, ...] = (awaited_problems, package_problems, engine_problems, device_problems)
+MACHINE_CHECKS: tuple[Check, ...] = (package_problems, engine_problems, device_problems)
 """What this machine cannot run."""
 CHECKS: tuple[Check, ...] = (*RECIPE_CHECKS, *MACHINE_CHECKS)

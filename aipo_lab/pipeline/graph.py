@@ -20,7 +20,7 @@ from aipo_lab.pipeline.evaluation_graph import EvaluationGraph, JudgingPlace, ma
 from aipo_lab.pipeline.iteration_axes import IterationAxes
 from aipo_lab.pipeline.recipe import Recipe
 from aipo_lab.prompts.reading import FoundData
-from aipo_lab.ranking.ranker import RankerResources, needs_world
+from aipo_lab.ranking.ranker import RANKERS, RankerResources
 from aipo_lab.stages.definition import Runtime, StageNode
 from aipo_lab.stages.reference import ReferenceConfig
 
@@ -93,7 +93,7 @@ class GraphBuilder:
         self.world = recipe.world.model_dump() if recipe.world else None
         self.engine, self.chat = recipe.engine.identity(), chat.model_dump()
         in_world = {} if self.world is None else {"world": self.world}
-        known = in_world if needs_world(recipe.rank.ranker) else {}
+        known = in_world if RANKERS.get(recipe.rank.ranker).needs_world else {}
         instruct = in_world | {"engine": self.engine} | self._pool()
         self.settings = {
             "instruct": recipe.instruct.model_dump(mode="json") | instruct,

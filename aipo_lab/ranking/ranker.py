@@ -82,23 +82,8 @@ class RankerDefinition(Definition):
     resources: Callable[[Any], RankerResources] = no_resources
 
 
-RANKERS: Registry[RankerDefinition] = Registry(
-    "ranker",
-    "aipo_lab.rankers",
-    "aipo_lab.ranking",
-    awaited={
-        "pairrm": "PairRM is not part of this version; install a plug-in that brings it (docs/extending.md), update "
-        "aipo-lab when it has it, or take another ranker: --set rank.ranker=NAME (aipo-lab plugins lists them)"
-    },
-)
+RANKERS: Registry[RankerDefinition] = Registry("ranker", "aipo_lab.rankers", "aipo_lab.ranking")
 
 
-def needs_world(name: str) -> bool:
-    """Whether a ranker's scores depend on the world; no, for one that is only awaited."""
-    return RANKERS.awaited(name) is None and RANKERS.get(name).needs_world
-
-
-RankerChoice = Annotated[
-    SerializeAsAny[RankerSettings], BeforeValidator(chosen_settings(RANKERS, "ranker", "proxy", RankerSettings))
-]
+RankerChoice = Annotated[SerializeAsAny[RankerSettings], BeforeValidator(chosen_settings(RANKERS, "ranker", "proxy"))]
 """A recipe's `rank` section: the settings of the ranker it names."""
