@@ -22,6 +22,7 @@ from aipo_lab.core.registry import Registry
 from aipo_lab.generation.engine import ENGINES
 from aipo_lab.pipeline.base_model import BaseModel
 from aipo_lab.pipeline.graph import GraphBuilder
+from aipo_lab.pipeline.objective import ObjectiveTerm
 from aipo_lab.pipeline.recipe import Recipe, build_recipe, profile_values
 from aipo_lab.prompts.dataset import DatasetPromptSettings
 from aipo_lab.prompts.reading import DataPlace, FoundData
@@ -77,6 +78,7 @@ OTHER = "other"
 OTHER_VALUES: Mapping[str, Any] = {
     "objective.name": "aipo",
     "objective.label_smoothing": 0.25,
+    "objective.terms": [ObjectiveTerm(name="dpo", weight=0.5)],
     "world.name": "constraints",
     "model.chat_template": "chatml",
     "benchmarks.judge.chat_template": "chatml",

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import cache
 from typing import Any, TypeVar
 
-from pydantic import ConfigDict, ValidationError
+from pydantic import ValidationError
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from aipo_lab.core.config import StrictModel, problem_text
@@ -16,12 +15,9 @@ from aipo_lab.core.registry import Registry
 Settings = TypeVar("Settings", bound=StrictModel)
 
 
-def chosen_settings(
-    registry: Registry[Any], key: str, default: str, common: type[StrictModel]
-) -> Callable[[object], StrictModel]:
+def chosen_settings(registry: Registry[Any], key: str, default: str) -> Callable[[object], StrictModel]:
     """A validator: a section becomes the settings of what its `key` names (`default` without one).
 
-    Of a name that the registry only awaits, the settings that all have (`common`) are checked and all others kept.
     Raises `ValueError` listing the registered names, and `ValidationError` for what the settings class refuses.
     """
 
@@ -31,8 +27,6 @@ def chosen_settings(
         if not isinstance(section, Mapping):
             raise ValueError(f"must be a section with the key {key!r}, one of {', '.join(registry.names())}")
         name = section.get(key, default)
-        if registry.awaited(str(name)) is not None:
-            return checked(_open_settings(common), section)
         try:
             settings: type[StrictModel] = registry.get(str(name)).settings
         except UserError as error:
@@ -40,12 +34,6 @@ def chosen_settings(
         return checked(settings, section)
 
     return choose
-
-
-@cache
-def _open_settings(common: type[StrictModel]) -> type[StrictModel]:
-    """The common settings, with room for those that only a definition that is not here could check."""
-    return type(f"Awaited{common.__name__}", (common,), {"model_config": ConfigDict(extra="allow")})
 
 
 def checked(model: type[Settings], values: Mapping[str, Any]) -> Settings:

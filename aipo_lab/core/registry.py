@@ -61,11 +61,10 @@ class Offer:
 class Registry(Generic[D]):
     """The definitions of one kind of thing, by name."""
 
-    def __init__(self, kind: str, group: str, home: str, awaited: Mapping[str, str] | None = None) -> None:
+    def __init__(self, kind: str, group: str, home: str) -> None:
         self.kind = kind
         self.group = group
         self.home = home
-        self._awaited = dict(awaited or {})
         self._definitions: dict[str, D] = {}
         self._plugins: dict[str, EntryPoint] = {}
         self._identities: dict[str, dict[str, Any]] = {}
@@ -94,13 +93,6 @@ class Registry(Generic[D]):
         if name not in self._definitions:
             self._load_plugin(name)
         return self._definitions[name]
-
-    def awaited(self, name: str) -> str | None:
-        """What to do about a name that recipes may use but nothing registers here; None for every other name.
-
-        Such a recipe can be read and planned, not run. Whatever registers the name takes its place.
-        """
-        return None if name not in self._awaited or name in self.names() else self._awaited[name]
 
     def working(self) -> dict[str, D]:
         """The definitions of all names whose packages can be loaded; `offers` tells what is wrong with the others."""
@@ -138,8 +130,6 @@ class Registry(Generic[D]):
         For a plug-in: its distribution, version and a hash of its source. Nothing for what this package brings,
         unless its definition's `version` is above 1.
         """
-        if self.awaited(name) is not None:
-            return {"awaited": True}  # keys of a plan only: nothing is ever stored under them
         if name not in self._identities:
             self._identities[name] = self._identity(name)
         return self._identities[name]
@@ -171,8 +161,6 @@ class Registry(Generic[D]):
 
     def _load_plugin(self, name: str) -> None:
         found = _entry_points(self.group).get(name, [])
-        if not found and name in self._awaited:
-            raise UserError(f"{self.kind} {name!r} is known but not installed here: {self._awaited[name]}")
         if not found:
             raise UserError(f"unknown {self.kind} {name!r}; {suggest(str(name), self.names())}")
         if len(found) > 1:

@@ -152,7 +152,7 @@ class EngineDefinition(Definition):
 ENGINES: Registry[EngineDefinition] = Registry("engine", "aipo_lab.engines", "aipo_lab.generation")
 
 EngineChoice = Annotated[
-    SerializeAsAny[EngineSettings], BeforeValidator(chosen_settings(ENGINES, "name", "transformers", EngineSettings))
+    SerializeAsAny[EngineSettings], BeforeValidator(chosen_settings(ENGINES, "name", "transformers"))
 ]
 """An `engine` section: the settings of the engine it names."""
 

@@ -48,7 +48,7 @@ def find_base_model(source: str) -> BaseModel:
 
     Raises `UserError` if there is no such model, if it is not a model folder, or if it must be fetched.
     """
-    return _find(source, lambda name: download_model(name, "model.source"))
+    return _find(source, lambda hub_id: download_model(hub_id, "model.source"))
 
 
 def foresee_base_model(source: str) -> tuple[BaseModel, str | None]:

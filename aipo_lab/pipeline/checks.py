@@ -23,8 +23,6 @@ from aipo_lab.generation import near_duplicates
 from aipo_lab.generation.engine import ENGINES
 from aipo_lab.models.size import known_models
 from aipo_lab.pipeline.recipe import Recipe
-from aipo_lab.prompts.source import PROMPTS
-from aipo_lab.ranking.ranker import RANKERS
 from aipo_lab.worlds.world import get_world
 
 
@@ -76,10 +74,12 @@ def batch_problems(recipe: Recipe) -> Iterator[Problem]:
     if recipe.instruct.source == "pool" and recipe.world is not None and recipe.prompts.source == "world":
         n_pool = len(get_world(recipe.world.name, recipe.world.seed).pool())
         n_pairs, pool = min(n_pairs, n_pool), f", the pool holds {n_pool}"
+    n_prompts, per_prompt = n_pairs, recipe.pair.select.pairs_per_prompt
+    n_pairs *= per_prompt
     if train.batch_size > n_pairs:
         yield Problem(
             "train.batch_size",
-            f"{train.batch_size} pairs do not exist: {n_pairs} prompts (instruct.n_prompts{pool}) make at most "
+            f"{train.batch_size} pairs do not exist: {n_prompts} prompts (instruct.n_prompts{pool}) make at most "
             f"{n_pairs} pairs an iteration; lower train.batch_size or raise instruct.n_prompts",
             ("instruct.n_prompts",),
         )
@@ -107,18 +107,6 @@ def sampling_problems(recipe: Recipe) -> Iterator[Problem]:
         yield Problem("respond.sampling.temperature", f"0 always takes the likeliest token, {remedy}; raise it")
     if sampling.top_k == 1:
         yield Problem("respond.sampling.top_k", f"1 always takes the likeliest token, {remedy}; raise it, or 0 for all")
-
-
-def awaited_problems(recipe: Recipe) -> Iterator[Problem]:
-    """Engines, rankers and prompt sources that a recipe may name before anything here provides them."""
-    named = (
-        ("engine.name", ENGINES.awaited(recipe.engine.name), recipe.engine.name),
-        ("rank.ranker", RANKERS.awaited(recipe.rank.ranker), recipe.rank.ranker),
-        ("prompts.source", PROMPTS.awaited(recipe.prompts.source), recipe.prompts.source),
-    )
-    for key, remedy, name in named:
-        if remedy is not None:
-            yield Problem(key, f"{name} is known but not installed: {remedy}")
 
 
 def package_problems(recipe: Recipe) -> Iterator[Problem]:
@@ -154,8 +142,6 @@ def _instruct_packages(recipe: Recipe) -> Iterator[Problem]:
 
 def engine_problems(recipe: Recipe) -> Iterator[Problem]:
     """What keeps the generation engine from work on this machine."""
-    if ENGINES.awaited(recipe.engine.name) is not None:
-        return
     engine = ENGINES.get(recipe.engine.name)
     for text in engine.problems(recipe.engine):
         yield Problem("engine", text)
@@ -271,11 +257,6 @@ def _model_folder(source: str) -> Path | None:
 
 RECIPE_CHECKS: tuple[Check, ...] = (batch_problems, sampling_problems, position_problems)
 """What no machine could run."""
-MACHINE_CHECKS: tuple[Check, ...] = (
-    awaited_problems,
-    package_problems,
-    engine_problems,
-    device_problems,
-)
+MACHINE_CHECKS: tuple[Check, ...] = (package_problems, engine_problems, device_problems)
 """What this machine cannot run."""
 CHECKS: tuple[Check, ...] = (*RECIPE_CHECKS, *MACHINE_CHECKS)

@@ -20,7 +20,7 @@ from aipo_lab.pipeline.evaluation_graph import EvaluationGraph, JudgingPlace, ma
 from aipo_lab.pipeline.iteration_axes import IterationAxes
 from aipo_lab.pipeline.recipe import Recipe
 from aipo_lab.prompts.reading import FoundData
-from aipo_lab.ranking.ranker import RankerResources, needs_world
+from aipo_lab.ranking.ranker import RANKERS, RankerResources
 from aipo_lab.stages.definition import Runtime, StageNode
 from aipo_lab.stages.reference import ReferenceConfig
 
@@ -93,13 +93,13 @@ class GraphBuilder:
         self.world = recipe.world.model_dump() if recipe.world else None
         self.engine, self.chat = recipe.engine.identity(), chat.model_dump()
         in_world = {} if self.world is None else {"world": self.world}
-        known = in_world if needs_world(recipe.rank.ranker) else {}
+        known = in_world if RANKERS.get(recipe.rank.ranker).needs_world else {}
         instruct = in_world | {"engine": self.engine} | self._pool()
         self.settings = {
             "instruct": recipe.instruct.model_dump(mode="json") | instruct,
             "respond": recipe.respond.model_dump(mode="json") | {"engine": self.engine, "chat": self.chat},
             "rank": recipe.rank.model_dump(mode="json") | dict(ranker.identity) | known,
-            "pair": recipe.pair.model_dump(mode="json"),
+            "pair": recipe.pair.key_values(),
             "train": recipe.train.model_dump(mode="json"),
         }
         self.base = self._node("base", base_model.config(recipe), {})
@@ -149,11 +149,22 @@ class GraphBuilder:
             measured = axes.reference(t, policy)
             if measured.stage == "ema":
                 made["ema"] = measured
+            tails = {"tails": True} if recipe.objective.definition.needs_tails else {}
             reference_inputs = {"policy": measured, "pairs": data}
-            made["reference"] = self._node("reference", settings.model_dump(exclude_none=True), reference_inputs)
+            made["reference"] = self._node(
+                "reference", settings.model_dump(exclude_none=True) | tails, reference_inputs
+            )
             inputs |= {"reference": made["reference"]}
-        made["train"] = self._seeded("train", t, inputs, objective=recipe.objective.at(t).model_dump())
+        made["train"] = self._seeded("train", t, inputs, objective=recipe.objective.at(t).model_dump(exclude_none=True))
         return made
+
+    def _pairs(self, t: int, ranking: StageNode, policy: Mapping[str, StageNode]) -> StageNode:
+        """The pairs; a seed and the policy (for its tokenizer) are in their key only where they have a part."""
+        pair = self.recipe.pair
+        inputs = {"ranking": ranking} | (dict(policy) if pair.filters.needs_tokenizer else {})
+        if pair.select.is_random:
+            return self._seeded("pair", t, inputs)
+        return self._node("pair", self.settings["pair"], inputs)
 
     def _generated(self, t: int, policy: StageNode) -> dict[str, StageNode]:
         """The stages that make pairs with theta_t."""
@@ -162,7 +173,7 @@ class GraphBuilder:
         prompts = self._seeded("instruct", t, inputs | pool)
         responses = self._seeded("respond", t, inputs | {"prompts": prompts})
         ranking = self._with_ranker(self._seeded("rank", t, {"responses": responses}))
-        pairs = self._node("pair", self.settings["pair"], {"ranking": ranking})
+        pairs = self._pairs(t, ranking, inputs)
         return {"instruct": prompts, "respond": responses, "rank": ranking, "pair": pairs}
 
     def _given(self, t: int) -> StageNode:

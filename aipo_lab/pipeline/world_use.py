@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from aipo_lab.benchmarks.catalogue import embedded_names, official_names
 from aipo_lab.core.errors import UserError
 from aipo_lab.prompts.source import PROMPTS
-from aipo_lab.ranking.ranker import RANKERS, needs_world
+from aipo_lab.ranking.ranker import RANKERS
 from aipo_lab.worlds.world import WorldConfig, get_world
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def _worldless_problems(recipe: Recipe) -> Iterator[str]:
     if recipe.pairs is None and recipe.prompts.source == "world":
         others = ", ".join(name for name in PROMPTS.names() if name != "world")
         yield f"prompts.source world is the pool of a world, and the recipe has none; use one of {others}"
-    if recipe.pairs is None and needs_world(recipe.rank.ranker):
+    if recipe.pairs is None and RANKERS.get(recipe.rank.ranker).needs_world:
         others = ", ".join(name for name, one in RANKERS.working().items() if not one.needs_world)
         yield (
             f"rank.ranker {recipe.rank.ranker} knows quality from a world, and the recipe has none; use one of {others}"

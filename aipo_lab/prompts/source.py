@@ -43,7 +43,5 @@ class PromptSourceDefinition(Definition):
 
 PROMPTS: Registry[PromptSourceDefinition] = Registry("prompt source", "aipo_lab.prompts", "aipo_lab.prompts")
 
-PromptChoice = Annotated[
-    SerializeAsAny[PromptSettings], BeforeValidator(chosen_settings(PROMPTS, "source", "world", PromptSettings))
-]
+PromptChoice = Annotated[SerializeAsAny[PromptSettings], BeforeValidator(chosen_settings(PROMPTS, "source", "world"))]
 """A recipe's `prompts` section: the settings of the source it names."""

@@ -85,12 +85,5 @@ class RankerDefinition(Definition):
 RANKERS: Registry[RankerDefinition] = Registry("ranker", "aipo_lab.rankers", "aipo_lab.ranking")
 
 
-def needs_world(name: str) -> bool:
-    """Whether a ranker's scores depend on the world; no, for one that is only awaited."""
-    return RANKERS.awaited(name) is None and RANKERS.get(name).needs_world
-
-
-RankerChoice = Annotated[
-    SerializeAsAny[RankerSettings], BeforeValidator(chosen_settings(RANKERS, "ranker", "proxy", RankerSettings))
-]
+RankerChoice = Annotated[SerializeAsAny[RankerSettings], BeforeValidator(chosen_settings(RANKERS, "ranker", "proxy"))]
 """A recipe's `rank` section: the settings of the ranker it names."""

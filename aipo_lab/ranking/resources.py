@@ -38,8 +38,6 @@ def _look_for_all(rankers: Iterable[RankerSettings]) -> tuple[dict[str, RankerRe
     found: dict[str, RankerResources] = {}
     problems: dict[str, None] = {}
     for name, settings in {ranker_name(settings): settings for settings in rankers}.items():
-        if RANKERS.awaited(settings.ranker) is not None:
-            continue
         definition = RANKERS.get(settings.ranker)
         try:
             resources = definition.resources(settings)
