@@ -50,7 +50,7 @@ def cost_table(cost: SweepCost) -> Table:
 
 def _row(stage: StageCost) -> list[str]:
     hours = [f"{seconds / 3600:,.1f}" if seconds else "" for seconds in (stage.device_s, stage.most_device_s)]
-    tokens = [_millions(n) for n in (stage.tokens, stage.most_tokens)]
+    tokens = [_count_text(n) for n in (stage.tokens, stage.most_tokens)]
     return [stage.stage, str(stage.runs), str(stage.devices or ""), *tokens, *hours, "; ".join(stage.figures)]
 
 
@@ -75,5 +75,7 @@ def size_text(n_bytes: float) -> str:
     return f"{n_bytes / GB / 1000:,.1f} TB" if n_bytes >= 1000 * GB else f"{n_bytes / GB:,.1f} GB"
 
 
-def _millions(tokens: float) -> str:
-    return f"{tokens / 1e6:,.1f} M" if tokens else ""
+def _count_text(tokens: float) -> str:
+    if tokens >= 1e9:
+        return f"{tokens / 1e9:,.1f}G"
+    return f"{tokens / 1e6:,.1f}M" if tokens else ""

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from aipo_lab.benchmarks.catalogue import BENCHMARKS, official_entry
 from aipo_lab.benchmarks.held_out import HeldOutSettings
 from aipo_lab.benchmarks.resources import BenchmarkResources
 from aipo_lab.core.errors import MissingDependency, UserError
+from aipo_lab.core.offline import without_hub
 from aipo_lab.pipeline.evaluation_graph import make_node
 from aipo_lab.pipeline.recipe import Recipe
 from aipo_lab.prompts.reading import DataPlace, DataRequest, FoundData, find_data
@@ -43,7 +43,7 @@ def foresee_all_data(recipes: Iterable[Recipe]) -> tuple[dict[str, FoundData], l
     found, missing = {}, []
     for key, request in requests.items():
         try:
-            with _without_hub():
+            with without_hub():
                 found[key] = find_data(request)
         except (UserError, MissingDependency) as error:
             if request.place.path is not None:
@@ -51,26 +51,6 @@ def foresee_all_data(recipes: Iterable[Recipe]) -> tuple[dict[str, FoundData], l
             found[key] = FoundData(place=request.place, content=f"not here: {request.place.text()}")
             missing.append(str(error))
     return found, missing
-
-
-@contextmanager
-def _without_hub() -> Iterator[None]:
-    """Hugging Face's libraries look into their caches alone, also if they were imported before.
-
-    Both read the environment at import and these constants at every request.
-    """
-    try:
-        import datasets
-        from huggingface_hub import constants
-    except ImportError:  # then nothing can be asked of the hub
-        yield
-        return
-    before = constants.HF_HUB_OFFLINE, datasets.config.HF_HUB_OFFLINE
-    constants.HF_HUB_OFFLINE = datasets.config.HF_HUB_OFFLINE = True
-    try:
-        yield
-    finally:
-        constants.HF_HUB_OFFLINE, datasets.config.HF_HUB_OFFLINE = before
 
 
 def data_node(

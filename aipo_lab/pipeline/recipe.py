@@ -161,7 +161,8 @@ class Recipe(StrictModel):
 
     def resolved(self) -> dict[str, Any]:
         """The whole recipe as plain values, keys as written in YAML."""
-        values = self.model_dump(mode="json", by_alias=True, exclude_none=True)
+        unused = set() if self.reference == "ema" else {"ema_decay"}  # given, it is refused without effect
+        values = self.model_dump(mode="json", by_alias=True, exclude_none=True, exclude=unused)
         return values if self.world else {**values, "world": None}
 
 

@@ -19,7 +19,7 @@ def devices_used(stage: str, config: Mapping[str, Any], runtime: Runtime) -> int
     if stage in GENERATING:
         if config.get("source") == "pool":
             return 0
-        engine = config.get("engine", {})
+        engine = {**config.get("engine", {}), **runtime.engine}
         return int(engine.get("tensor_parallel") or 1) * int(engine.get("data_parallel") or 1)
     if stage in TRAINING:
         return runtime.parallel.processes

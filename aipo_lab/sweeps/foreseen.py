@@ -8,6 +8,7 @@ from aipo_lab.benchmarks.resources import foresee_resources
 from aipo_lab.pipeline.base_model import foresee_base_model
 from aipo_lab.pipeline.checks import machine_problems
 from aipo_lab.pipeline.data import foresee_all_data
+from aipo_lab.ranking.resources import foresee_ranker_resources
 from aipo_lab.sweeps.plan import FoundThings, SweepGraph, build_graph
 from aipo_lab.sweeps.sweep import Sweep
 
@@ -36,4 +37,6 @@ def foresee_graph(sweep: Sweep) -> ForeseenGraph:
         models[source].check_speaks(recipe)
     resources, absences = foresee_resources(recipe.benchmarks for recipe in recipes)
     data, more = foresee_all_data(recipes)
-    return ForeseenGraph(build_graph(sweep, FoundThings(models, resources, data)), missing + absences + more)
+    rankers, unranked = foresee_ranker_resources(one.rank for one in recipes if one.pairs is None)
+    found = FoundThings(models, resources, data, rankers)
+    return ForeseenGraph(build_graph(sweep, found), missing + absences + more + unranked)
