@@ -10,8 +10,8 @@ def number_text(value: float) -> str:
     """The shortest decimal text that reads back as `value`: `1` for 1.0, `1e-05`, `20240101`, `0.1234567`."""
     if isinstance(value, int):
         return str(value)
-    short = f"{value:g}"
-    return short if float(short) == value else repr(value).removesuffix(".0")
+    short, exact = f"{value:g}", repr(value).removesuffix(".0")
+    return short if float(short) == value and len(short) <= len(exact) else exact
 
 
 def value_text(value: Any) -> str:

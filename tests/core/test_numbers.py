@@ -21,6 +21,7 @@ from aipo_lab.core.numbers import number_text, value_text
         (1e-5, "1e-05"),
         (0.1 + 0.2, "0.30000000000000004"),
         (10**30 + 1, str(10**30 + 1)),
+        (5e-324, "5e-324"),  # six digits of it read back too, and are longer
     ],
 )
 def test_integers_are_full_and_floats_short(value: float, text: str) -> None:
