@@ -139,5 +139,7 @@ def test_on_a_terminal_ctrl_c_leaves(finished_sweep: Path, at: str) -> None:
     if at == "an answer":
         terminal.send(ASK + "\n")
         terminal.wait_for(r"\n\S")
+    else:
+        time.sleep(1)  # the prompt is there a moment before Python listens to signals again
     terminal.send("\x03")
     assert terminal.end() == 0
