@@ -155,13 +155,17 @@ def run(
 @profile_option
 @settings_option
 @store_option
-def plan(file: Path, profile: str | None, overrides: tuple[str, ...], store: Path) -> None:
-    """Show what a sweep FILE would do: trials, stages shared and stored, tokens, time."""
+@click.option("--gpus", type=click.IntRange(min=1), help="Plan for so many GPUs.  [default: what the recipe uses]")
+@click.option("--gpu", metavar="KIND", help="Kind of GPU: h100, h200 or a100.  [default: h100]")
+def plan(
+    file: Path, profile: str | None, overrides: tuple[str, ...], store: Path, gpus: int | None, gpu: str | None
+) -> None:
+    """Show what a sweep FILE would do, here or on other machines: trials, stages, tokens, money, GPU-hours, time."""
     from aipo_lab.console.plan_view import show_plan
     from aipo_lab.core.overrides import parse_overrides
     from aipo_lab.sweeps.sweep import load_sweep
 
-    show_plan(load_sweep(file, profile, parse_overrides(overrides), check=True), store)
+    show_plan(load_sweep(file, profile, parse_overrides(overrides), check=True, elsewhere=True), store, gpus, gpu)
 
 
 @main.command()

@@ -6,6 +6,7 @@ Hashes are remembered by path, size and times of change, so that tens of gigabyt
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from fnmatch import fnmatchcase
 from pathlib import Path
 
@@ -44,13 +45,19 @@ REMEMBERED_FILE_BYTES = 1 << 24
 _HASHES: dict[str, str] = {}
 
 
-def fingerprint_folder(folder: Path) -> str:
+def fingerprint_folder(folder: Path, also: tuple[str, ...] = ()) -> str:
     """A hash of the names and whole contents of a model folder's files, wherever the folder lies.
 
-    Raises `UserError` for a file that cannot be read.
+    `also` names further files that count if they are there. Raises `UserError` for a file that cannot be read.
     """
+    more = [folder / name for name in also if (folder / name).is_file()]
+    return fingerprint_files(folder, [*counted_files(folder), *more])
+
+
+def fingerprint_files(folder: Path, paths: Iterable[Path]) -> str:
+    """The same of the given files of a folder, in the given order."""
     digest = hashlib.sha256()
-    for path in counted_files(folder):
+    for path in paths:
         name = path.relative_to(folder).as_posix()
         try:
             digest.update(f"{name}/{_file_hash(path.resolve(strict=True))}/".encode())

@@ -6,7 +6,7 @@ Nothing runs here. Keys follow from configurations alone, so what two trials hav
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from types import MappingProxyType
 from typing import Any
@@ -20,9 +20,11 @@ from aipo_lab.pipeline.evaluation_graph import EvaluationGraph, JudgingPlace, ma
 from aipo_lab.pipeline.iteration_axes import IterationAxes
 from aipo_lab.pipeline.recipe import Recipe
 from aipo_lab.prompts.reading import FoundData
-from aipo_lab.ranking.ranker import RANKERS
+from aipo_lab.ranking.ranker import RANKERS, RankerResources
 from aipo_lab.stages.definition import Runtime, StageNode
 from aipo_lab.stages.reference import ReferenceConfig
+
+NO_RESOURCES = RankerResources()
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,8 @@ class TrialGraph:
 class GraphBuilder:
     """Builds the graph of one recipe on a given base model; see `EvaluationGraph` for `place`.
 
+    `ranker` is what the recipe's ranker stands on (see `RankerDefinition.resources`).
+
     What no iteration changes is dumped once, here: a sweep of 1,000 trials x 20 iterations has 160,000 nodes.
     """
 
@@ -75,25 +79,27 @@ class GraphBuilder:
         resources: BenchmarkResources,
         place: JudgingPlace | None = None,
         data: Mapping[str, FoundData] = MappingProxyType({}),
+        ranker: RankerResources = NO_RESOURCES,
     ) -> None:
         self.recipe = recipe
+        self.ranker = ranker
         self.base_model = base_model
-        self.runtime = base_model.runtime(runtime)
+        self.runtime = base_model.runtime(runtime).model_copy(update={"engine": recipe.engine.how()})
         self.data = data_node(recipe, data, resources, self.runtime)
         chat = recipe.model.chat()
         self.official = EvaluationGraph(
             recipe.benchmarks, recipe.engine, recipe.seed, resources, self.runtime, place, chat, self.data
         )
         self.world = recipe.world.model_dump() if recipe.world else None
-        self.engine, self.chat = recipe.engine.model_dump(), chat.model_dump()
+        self.engine, self.chat = recipe.engine.identity(), chat.model_dump()
         in_world = {} if self.world is None else {"world": self.world}
         known = in_world if RANKERS.get(recipe.rank.ranker).needs_world else {}
         instruct = in_world | {"engine": self.engine} | self._pool()
         self.settings = {
             "instruct": recipe.instruct.model_dump(mode="json") | instruct,
             "respond": recipe.respond.model_dump(mode="json") | {"engine": self.engine, "chat": self.chat},
-            "rank": recipe.rank.model_dump(mode="json") | known,
-            "pair": recipe.pair.model_dump(mode="json"),
+            "rank": recipe.rank.model_dump(mode="json") | dict(ranker.identity) | known,
+            "pair": recipe.pair.key_values(),
             "train": recipe.train.model_dump(mode="json"),
         }
         self.base = self._node("base", base_model.config(recipe), {})
@@ -143,11 +149,22 @@ class GraphBuilder:
             measured = axes.reference(t, policy)
             if measured.stage == "ema":
                 made["ema"] = measured
+            tails = {"tails": True} if recipe.objective.definition.needs_tails else {}
             reference_inputs = {"policy": measured, "pairs": data}
-            made["reference"] = self._node("reference", settings.model_dump(exclude_none=True), reference_inputs)
+            made["reference"] = self._node(
+                "reference", settings.model_dump(exclude_none=True) | tails, reference_inputs
+            )
             inputs |= {"reference": made["reference"]}
-        made["train"] = self._seeded("train", t, inputs, objective=recipe.objective.at(t).model_dump())
+        made["train"] = self._seeded("train", t, inputs, objective=recipe.objective.at(t).model_dump(exclude_none=True))
         return made
+
+    def _pairs(self, t: int, ranking: StageNode, policy: Mapping[str, StageNode]) -> StageNode:
+        """The pairs; a seed and the policy (for its tokenizer) are in their key only where they have a part."""
+        pair = self.recipe.pair
+        inputs = {"ranking": ranking} | (dict(policy) if pair.filters.needs_tokenizer else {})
+        if pair.select.is_random:
+            return self._seeded("pair", t, inputs)
+        return self._node("pair", self.settings["pair"], inputs)
 
     def _generated(self, t: int, policy: StageNode) -> dict[str, StageNode]:
         """The stages that make pairs with theta_t."""
@@ -155,8 +172,8 @@ class GraphBuilder:
         pool = {} if self.data is None else {"pool": self.data}
         prompts = self._seeded("instruct", t, inputs | pool)
         responses = self._seeded("respond", t, inputs | {"prompts": prompts})
-        ranking = self._seeded("rank", t, {"responses": responses})
-        pairs = self._node("pair", self.settings["pair"], {"ranking": ranking})
+        ranking = self._with_ranker(self._seeded("rank", t, {"responses": responses}))
+        pairs = self._pairs(t, ranking, inputs)
         return {"instruct": prompts, "respond": responses, "rank": ranking, "pair": pairs}
 
     def _given(self, t: int) -> StageNode:
@@ -208,6 +225,12 @@ class GraphBuilder:
         """A stage whose random numbers depend on the iteration."""
         config = self.settings[stage] | {"seed": derive_seed(self.recipe.seed, t, stage)} | more
         return self._node(stage, config, inputs)
+
+    def _with_ranker(self, node: StageNode) -> StageNode:
+        """The node of `rank`, told where the ranker's models lie."""
+        if not self.ranker.folders:
+            return node
+        return replace(node, runtime=node.runtime.model_copy(update={"ranker_folders": dict(self.ranker.folders)}))
 
     def _node(self, stage: str, config: Mapping[str, Any], inputs: Mapping[str, StageNode]) -> StageNode:
         return make_node(stage, config, inputs, self.runtime)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Annotated, Any, Protocol
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Protocol, runtime_checkable
 
 from pydantic import BeforeValidator, Field, SerializeAsAny
 
@@ -23,6 +23,15 @@ class Ranker(Protocol):
         ...
 
 
+@runtime_checkable
+class SummarisingRanker(Protocol):
+    """A ranker that has something to say of its work in the stage's summary."""
+
+    def summary(self, rows: Sequence[Mapping[str, Any]], progress: Progress) -> Mapping[str, Any]:
+        """Numbers about all rows of a stage, which have their `scores`; the same whether or not it was interrupted."""
+        ...
+
+
 class RankerSettings(StrictModel):
     """What every ranker's settings have: its registered name."""
 
@@ -30,24 +39,51 @@ class RankerSettings(StrictModel):
 
 
 @dataclass(frozen=True)
+class RankerResources:
+    """What a ranker stands on beyond its settings, found before anything runs.
+
+    `identity`: what it is, by the name of the setting that says where; it stands in keys instead of that setting.
+    `folders`: where it lies on this machine, by a name of the ranker's own; in no key.
+    """
+
+    identity: Mapping[str, Any] = field(default_factory=dict)
+    folders: Mapping[str, str] = field(default_factory=dict)
+
+
+def no_resources(settings: RankerSettings) -> RankerResources:  # noqa: ARG001
+    """The resources of a ranker that its settings say all about."""
+    return RankerResources()
+
+
+@dataclass(frozen=True)
 class RankerContext:
-    """What a ranker may use: the world (None unless its definition `needs_world`), its seed and its device."""
+    """What a ranker may use: the world (None unless its definition `needs_world`), its seed, its device, its folders.
+
+    `folders` are those of its `RankerResources`.
+    """
 
     world: World | None
     seed: int
     device: str
+    folders: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
 class RankerDefinition(Definition):
-    """A registered ranker: its settings class, how it is opened, and whether its scores depend on the world."""
+    """A registered ranker: its settings class, how it is opened, and whether its scores depend on the world.
+
+    `resources` finds and checks what its settings only point to, such as a model; it raises `UserError` naming every
+    problem.
+    """
 
     settings: type[RankerSettings]
     open: Callable[[Any, RankerContext], Ranker]
     needs_world: bool = False
+    resources: Callable[[Any], RankerResources] = no_resources
 
 
 RANKERS: Registry[RankerDefinition] = Registry("ranker", "aipo_lab.rankers", "aipo_lab.ranking")
+
 
 RankerChoice = Annotated[SerializeAsAny[RankerSettings], BeforeValidator(chosen_settings(RANKERS, "ranker", "proxy"))]
 """A recipe's `rank` section: the settings of the ranker it names."""

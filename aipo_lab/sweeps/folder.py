@@ -14,6 +14,7 @@ from aipo_lab.core.jsonl import write_json, write_text_atomically
 from aipo_lab.core.store import make_writable_folder, package_versions
 from aipo_lab.core.yaml_text import dump_yaml
 from aipo_lab.pipeline.base_model import BaseModel
+from aipo_lab.ranking.ranker import RankerResources
 from aipo_lab.sweeps.plan import FoundThings, SweepGraph
 from aipo_lab.sweeps.saved import SavedSweep, SweepSummary, read_summary, read_sweep, saved_store
 from aipo_lab.sweeps.sweep import Sweep, build_trials
@@ -57,6 +58,7 @@ class SweepFolder:
             "benchmark_files": dict(graph.resources.files),
             "data": {key: found.model_dump(exclude_none=True) for key, found in graph.data.items()},
             "judges": dict(graph.resources.judges),
+            **_saved_rankers(graph),
             "plugins": graph.plugins,
             "versions": package_versions(),
             "commit": git_commit(),
@@ -100,7 +102,8 @@ class SweepFolder:
             for source, model in saved.models.items()
         }
         resources = BenchmarkResources(saved.benchmark_files, saved.judges)
-        return sweep, FoundThings(models, resources, saved.data), saved.store_root(self.path)
+        rankers = {name: RankerResources(one.identity, one.folders) for name, one in saved.rankers.items()}
+        return sweep, FoundThings(models, resources, saved.data, rankers), saved.store_root(self.path)
 
     def load_summary(self) -> SweepSummary | None:
         """What earlier sessions left, or None; raises `UserError` if it cannot be read."""
@@ -109,6 +112,14 @@ class SweepFolder:
     def save_summary(self, summary: SweepSummary) -> None:
         """Write the summary."""
         write_json(self.summary, summary.model_dump())
+
+
+def _saved_rankers(graph: SweepGraph) -> dict[str, Any]:
+    """The section about what rankers stand on; none where all of it is in their settings."""
+    found = {
+        name: {"identity": dict(one.identity), "folders": dict(one.folders)} for name, one in graph.rankers.items()
+    }
+    return {"rankers": found} if found else {}
 
 
 def _own_point(saved: SavedSweep) -> dict[str, Any]:

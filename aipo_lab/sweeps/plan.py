@@ -9,21 +9,25 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from statistics import fmean
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from aipo_lab.benchmarks.catalogue import official_entry
 from aipo_lab.benchmarks.resources import BenchmarkResources, find_resources
 from aipo_lab.core.store import Store
 from aipo_lab.execution.inline import threads_per_stage, worker_count
+from aipo_lab.execution.simulated import SimulatedStage, simulate
 from aipo_lab.pipeline.base_model import BaseModel, find_base_model
 from aipo_lab.pipeline.data import find_all_data
 from aipo_lab.pipeline.evaluation_graph import JudgingPlace
 from aipo_lab.pipeline.graph import GraphBuilder, TrialGraph
 from aipo_lab.pipeline.recipe import ComputeConfig, Recipe
 from aipo_lab.prompts.reading import FoundData
+from aipo_lab.ranking.ranker import RankerResources
+from aipo_lab.ranking.resources import FoundRankers, find_ranker_resources, ranker_name
 from aipo_lab.stages.definition import STAGE_NAMES, Runtime, StageNode
 from aipo_lab.stages.stored import find_stored
 from aipo_lab.sweeps.sweep import Sweep
+from aipo_lab.sweeps.work import n_turns
 from aipo_lab.training.config import ParallelSettings
 
 SAMPLED_DURATIONS = 200
@@ -54,12 +58,13 @@ class StagePlan:
 
 class FoundThings(NamedTuple):
     """What a sweep's keys depend on besides its recipes, as it was found: base models by source, what benchmarks need,
-    and the user's data by request (`DataRequest.key`).
+    the user's data by request (`DataRequest.key`), and what rankers stand on by `ranker_name`.
     """
 
     base_models: Mapping[str, BaseModel]
     resources: BenchmarkResources
     data: Mapping[str, FoundData]
+    rankers: FoundRankers = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -71,6 +76,7 @@ class SweepGraph:
     base_models: Mapping[str, BaseModel]
     resources: BenchmarkResources
     data: Mapping[str, FoundData]
+    rankers: FoundRankers
 
     @cached_property
     def nodes(self) -> dict[str, StageNode]:
@@ -101,15 +107,21 @@ def build_graph(
     sweep: Sweep,
     found: FoundThings | None = None,
     place: JudgingPlace | None = None,
+    rankers: FoundRankers | None = None,
 ) -> SweepGraph:
     """The graph of a sweep. Base models, data and the like are sought on this machine unless they are given.
 
     Without a `place` official benchmarks cannot be judged. Raises `UserError` when a base model, a data file of a
-    benchmark, the judge or the user's data cannot be found.
+    benchmark, the judge, the user's data or what a ranker stands on cannot be found.
     """
     models = dict(found.base_models) if found else {}
     resources = found.resources if found else find_resources(trial.recipe.benchmarks for trial in sweep.trials)
     data = found.data if found else find_all_data(trial.recipe for trial in sweep.trials)
+    rankers = (
+        found.rankers
+        if found
+        else find_ranker_resources(one.recipe.rank for one in sweep.trials if one.recipe.pairs is None)
+    )
     graphs = {}
     with _collector_paused():
         for trial in sweep.trials:
@@ -119,8 +131,11 @@ def build_graph(
             if found is None:
                 models[source].check_speaks(trial.recipe)
             runtime = runtime_of(trial.recipe.compute)
-            graphs[trial.name] = GraphBuilder(trial.recipe, models[source], runtime, resources, place, data).build()
-        graph = SweepGraph(graphs, {trial.name: trial.recipe for trial in sweep.trials}, models, resources, data)
+            ranker = rankers.get(ranker_name(trial.recipe.rank), RankerResources())
+            builder = GraphBuilder(trial.recipe, models[source], runtime, resources, place, data, ranker)
+            graphs[trial.name] = builder.build()
+        recipes = {trial.name: trial.recipe for trial in sweep.trials}
+        graph = SweepGraph(graphs, recipes, models, resources, data, rankers)
         assert len(graph.users) == len(graph.nodes)  # both are made here, while the collector is paused
     return graph
 
@@ -183,18 +198,12 @@ def _most_tokens(node: StageNode, recipe: Recipe) -> int:
     """The most tokens a stage can generate in one round; 0 for stages that generate nothing."""
     config = node.request.config
     if node.stage == "answer_official":
-        return recipe.benchmarks.official()[config["benchmark"]].max_new_tokens * _n_turns(config)
+        return recipe.benchmarks.official()[config["benchmark"]].max_new_tokens * n_turns(config)
     if node.stage not in ("instruct", "respond", "answer") or config.get("source") == "pool":
         return 0
     prompts = config["n_prompts"] if node.stage == "answer" else recipe.instruct.n_prompts
     per_prompt = config["n_candidates"] if node.stage == "respond" else 1
     return int(prompts) * int(per_prompt) * int(config["sampling"]["max_new_tokens"])
-
-
-def _n_turns(config: Mapping[str, Any]) -> int:
-    entry = official_entry(config["benchmark"])
-    n_questions = min(config["limit"] or entry.n_questions, entry.n_questions)
-    return n_questions * entry.n_turns
 
 
 def known_durations(graph: SweepGraph, store: Store, stored: set[str]) -> dict[str, list[float]]:
@@ -215,15 +224,23 @@ def known_durations(graph: SweepGraph, store: Store, stored: set[str]) -> dict[s
 def estimate_duration_s(graph: SweepGraph, store: Store, workers: int, stored: set[str] | None = None) -> float | None:
     """Seconds the rest of the sweep should take, from the durations of stored stages of the same kind.
 
+    They are scheduled on the workers as they will be: a trial's stages wait for each other.
     None when a stage that is left to do has never run in this store. `stored` as for `plan_stages`.
     """
     if stored is None:
         stored = find_stored(graph.nodes.values(), store)
     known_s = known_durations(graph, store, stored)
-    left = Counter(node.stage for reference, node in graph.nodes.items() if reference not in stored)
-    if any(not known_s[stage] for stage in left):
-        return None
-    return sum(count * fmean(known_s[stage]) for stage, count in left.items()) / max(workers, 1)
+    left = {reference: node for reference, node in graph.nodes.items() if reference not in stored}
+    means_s = {}
+    for stage in {node.stage for node in left.values()}:
+        if not known_s[stage]:
+            return None
+        means_s[stage] = fmean(known_s[stage])
+    stages = {
+        reference: SimulatedStage(means_s[node.stage], 1, tuple(node.request.inputs.values()))
+        for reference, node in left.items()
+    }
+    return simulate(stages, max(workers, 1)).wall_s
 
 
 def sweep_workers(sweep: Sweep) -> int:

@@ -32,6 +32,13 @@ class SavedModel(_Saved):
     fingerprint: str | None
 
 
+class SavedRanker(_Saved):
+    """What a ranker stands on, as it was found (`RankerResources`)."""
+
+    identity: dict[str, Any] = Field(default_factory=dict)
+    folders: dict[str, str] = Field(default_factory=dict)
+
+
 class SavedTrial(_Saved):
     """One trial."""
 
@@ -54,6 +61,7 @@ class SavedSweep(_Saved):
     benchmark_files: dict[str, str] = Field(default_factory=dict)
     data: dict[str, FoundData] = Field(default_factory=dict)
     judges: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    rankers: dict[str, SavedRanker] = Field(default_factory=dict)
     recipe: dict[str, Any]
     trials: list[SavedTrial] = Field(min_length=1)
 

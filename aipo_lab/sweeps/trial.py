@@ -57,8 +57,10 @@ class Trial:
         a schedule that stays the same).
         """
         recipe = self.recipe
-        scheduled = any(isinstance(value, list) for value in recipe.objective.given().values())
-        objectives = [recipe.objective.at(t).model_dump() for t in range(recipe.iterations if scheduled else 1)]
+        scheduled = bool(recipe.objective.schedules())
+        objectives = [
+            recipe.objective.at(t).model_dump(exclude_none=True) for t in range(recipe.iterations if scheduled else 1)
+        ]
         same = all(one == objectives[0] for one in objectives)
         values = recipe.resolved() | {"objective": objectives[:1] if same else objectives}
         return json.dumps(values, sort_keys=True)

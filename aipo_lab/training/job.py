@@ -31,6 +31,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+REFERENCE_COLUMNS = ("chosen_logps", "rejected_logps", "chosen_tail_logps", "rejected_tail_logps")
+
+
 class TrainingJob(StrictModel):
     """All that a process needs to know to take part in a training."""
 
@@ -88,11 +91,13 @@ def _checkpoint_name(parallel: ParallelSettings) -> str:
 
 
 def read_reference(path: Path, pairs: list[EncodedPair]) -> Tensor:
-    """Reference log-probabilities (len(pairs), 2), in the order of `pairs`."""
+    """Reference log-probabilities (len(pairs), 2), or 4 where the file has tails, in the order of `pairs`."""
     import torch
 
     rows = {row["id"]: row for row in iterate_jsonl(path)}
-    return torch.tensor([[rows[pair.id]["chosen_logps"], rows[pair.id]["rejected_logps"]] for pair in pairs])
+    return torch.tensor(
+        [[rows[pair.id][name] for name in REFERENCE_COLUMNS if name in rows[pair.id]] for pair in pairs]
+    )
 
 
 def _save(job: TrainingJob, policy: Policy, trainer: PairTrainer, curve: list[dict[str, float]]) -> None:
