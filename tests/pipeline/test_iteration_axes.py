@@ -10,6 +10,7 @@ from aipo_lab.benchmarks.resources import BenchmarkResources
 from aipo_lab.core.errors import UserError
 from aipo_lab.pipeline.base_model import BaseModel
 from aipo_lab.pipeline.graph import GraphBuilder, TrialGraph
+from aipo_lab.pipeline.iteration_axes import IterationAxes
 from aipo_lab.pipeline.recipe import build_recipe, profile_values
 from aipo_lab.stages.definition import Runtime
 
@@ -62,6 +63,16 @@ def test_each_axis_changes_its_own_input() -> None:
         assert inputs(more, 0, stage)["pairs"] == pairs[0]
         assert inputs(more, 2, stage)["pairs"] == more.iterations[2].steps["accumulate"].reference
     assert inputs(more, 2, "accumulate") == {f"pairs_{t}": pair for t, pair in enumerate(pairs)}
+
+
+def test_the_same_given_pairs_are_accumulated_once() -> None:
+    made = graph(data="accumulated")
+    first, second = (made.iterations[t].steps["pair"] for t in (0, 1))
+    recipe = build_recipe(profile_values("micro"), [("data", "accumulated")])
+    axes = IterationAxes(recipe, made.iterations[0].policy, lambda *made_from: pytest.fail(f"made {made_from}"))
+    assert [axes.data(first) for _ in range(3)] == [first] * 3
+    with pytest.raises(pytest.fail.Exception, match="pairs_1"):
+        axes.data(second)
 
 
 def test_the_average_is_of_all_policies_so_far() -> None:
