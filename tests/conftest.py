@@ -143,3 +143,13 @@ def run_stage_on(store: Store, put_artifact: Callable[..., str]) -> Callable[...
         return read_jsonl(artifact.file(output)), artifact.summary
 
     return run
+
+
+@pytest.fixture(scope="session")
+def finished_sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a finished tiny sweep in `runs/tiny`, its store in `runs/store`. Copy it before changing it."""
+    from small_sweep import run_small_sweep
+
+    folder = tmp_path_factory.mktemp("finished")
+    run_small_sweep(folder)
+    return folder

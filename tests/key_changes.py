@@ -22,10 +22,12 @@ from aipo_lab.core.registry import Registry
 from aipo_lab.generation.engine import ENGINES
 from aipo_lab.pipeline.base_model import BaseModel
 from aipo_lab.pipeline.graph import GraphBuilder
+from aipo_lab.pipeline.objective import ObjectiveTerm
 from aipo_lab.pipeline.recipe import Recipe, build_recipe, profile_values
 from aipo_lab.prompts.dataset import DatasetPromptSettings
 from aipo_lab.prompts.reading import DataPlace, FoundData
 from aipo_lab.prompts.source import PROMPTS
+from aipo_lab.ranking.pairrm.settings import PairRMSettings
 from aipo_lab.ranking.ranker import RANKERS
 from aipo_lab.stages.definition import STAGE_NAMES, StageNode
 from aipo_lab.sweeps.plan import runtime_of
@@ -59,9 +61,11 @@ CONTEXTS: Mapping[str, list[tuple[str, Any]]] = {
     "objective.label_smoothing": AIPO,
     "objective.gamma": [("objective.name", "simpo")],
     "benchmarks.constraints": CONSTRAINTS,
+    "ema_decay": [("reference", "ema")],
     "benchmarks.held_out": OWN_DATA,
     "pairs": OWN_PAIRS,
     "rank.target_tokens": [("rank", {"ranker": "length"})],
+    **{f"rank.{name}": [("rank", {"ranker": "pairrm"})] for name in PairRMSettings.model_fields if name != "ranker"},
     **{f"prompts.{name}": OWN_DATA for name in DatasetPromptSettings.model_fields if name != "source"},
     **{f"benchmarks.judge.{name}": LOCAL for name in ("dtype", "chat_template", "template_date")},
 }
@@ -76,12 +80,16 @@ OTHER = "other"
 OTHER_VALUES: Mapping[str, Any] = {
     "objective.name": "aipo",
     "objective.label_smoothing": 0.25,
+    "objective.terms": [ObjectiveTerm(name="dpo", weight=0.5)],
     "world.name": "constraints",
     "model.chat_template": "chatml",
     "benchmarks.judge.chat_template": "chatml",
     "benchmarks.judge.template_date": "2000-01-02",
     "model.template_date": "2000-01-02",
     "train.precision": "bfloat16",
+    "reference": "base",
+    "data": "accumulated",
+    "start": "base",
     "engine.name": OTHER,
     "rank.ranker": OTHER,
     "prompts.source": OTHER,

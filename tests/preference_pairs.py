@@ -16,6 +16,11 @@ PAIRS = [
     {"lw": -20.0, "ll": -10.0, "rw": -18.0, "rl": -12.0, "nw": 5, "nl": 7},
 ]
 WIN_RATES = {"chosen_win_rate": [0.8, 0.9, 0.55], "rejected_win_rate": [0.3, 0.05, 0.5]}
+BY_TOKEN = {
+    "tails": [[-3.0, 0.0], [0.0, -28.0], [0.0, -2.0]],
+    "reference_tails": [[-2.0, 0.0], [0.0, -20.0], [0.0, -3.0]],
+    "policy_weights": [[0.9, 0.4], [1.3, 0.7], [0.5, 0.8]],
+}
 DTYPES = [torch.float32, torch.float64]
 
 
@@ -35,8 +40,14 @@ def win_rates(n: int, dtype: torch.dtype = torch.float64) -> dict[str, torch.Ten
     return {name: torch.tensor(values[:n], dtype=dtype) for name, values in WIN_RATES.items()}
 
 
+def extras(n: int, dtype: torch.dtype = torch.float64) -> dict[str, torch.Tensor]:
+    """All that some objectives need beside sums and lengths."""
+    tails = {name: torch.tensor(values[:n], dtype=dtype) for name, values in BY_TOKEN.items()}
+    return win_rates(n, dtype) | tails
+
+
 def losses(name: str, pairs: list[dict[str, float]] = PAIRS, **hyperparameters: float) -> list[float]:
-    return get_objective(name, **hyperparameters)(*tensors(pairs), **win_rates(len(pairs))).tolist()
+    return get_objective(name, **hyperparameters)(*tensors(pairs), **extras(len(pairs))).tolist()
 
 
 def swapped(pairs: list[dict[str, float]]) -> list[dict[str, float]]:

@@ -94,7 +94,7 @@ def test_a_missing_file_is_named(call, name: str) -> None:
 
 def test_an_unknown_profile_on_the_command_line_lists_the_valid_ones(call, tmp_path: Path) -> None:
     assert_refused(call("sweep", str(write_sweep(tmp_path)), "--profile", "papper"), "unknown profile", "laptop, micro")
-    assert_refused(call("run", "papper"), "'papper' is neither a profile (laptop, micro) nor a recipe file")
+    assert_refused(call("run", "papper"), "'papper' is neither a profile (laptop, micro, paper")
     assert not list(Path.cwd().iterdir())
 
 

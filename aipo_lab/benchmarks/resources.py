@@ -35,6 +35,28 @@ def find_resources(configs: Iterable[BenchmarksConfig]) -> BenchmarkResources:
 
     Raises one `UserError` naming every missing data file, with the command that obtains it, and a missing judge.
     """
+    resources, problems = _look_for_all(configs)
+    if problems:
+        raise UserError("\n".join(problems))
+    return resources
+
+
+def foresee_resources(configs: Iterable[BenchmarksConfig]) -> tuple[BenchmarkResources, list[str]]:
+    """The resources for a plan: what is not here is stood in for, and why it is not here comes back as sentences.
+
+    Keys made from stand-ins are those of nothing that will be stored.
+    """
+    known = list(configs)
+    found, problems = _look_for_all(known)
+    names = {name for config in known for name in config.official()}
+    asked = [config.judge for config in known if config.judge is not None]
+    files = {name: found.files.get(name, "not here") for name in names}
+    judges = {judge_name(one): found.judges.get(judge_name(one), {"not here": one.model}) for one in asked}
+    return BenchmarkResources(files, judges), problems
+
+
+def _look_for_all(configs: Iterable[BenchmarksConfig]) -> tuple[BenchmarkResources, list[str]]:
+    """What there is of the data files and judges, and a sentence for each that there is not."""
     files: dict[str, str] = {}
     judges: dict[str, dict[str, Any]] = {}
     problems: dict[str, None] = {}
@@ -53,6 +75,4 @@ def find_resources(configs: Iterable[BenchmarksConfig]) -> BenchmarkResources:
                 judges[judge_name(config.judge)] = config.judge.identity()
             except UserError as error:
                 problems[f"benchmarks.judge: {error}"] = None
-    if problems:
-        raise UserError("\n".join(problems))
-    return BenchmarkResources(files, judges)
+    return BenchmarkResources(files, judges), list(problems)

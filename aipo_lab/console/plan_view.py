@@ -6,24 +6,64 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
+from aipo_lab.console.cost_view import show_cost
 from aipo_lab.console.time_left import format_duration
 from aipo_lab.core.store import Store
+from aipo_lab.judging.money import usd_text
 from aipo_lab.stages.definition import STAGE_NAMES
+from aipo_lab.stages.devices import devices_used
 from aipo_lab.stages.stored import find_stored
-from aipo_lab.sweeps.plan import StagePlan, build_graph, estimate_duration_s, plan_stages, sweep_workers
-from aipo_lab.sweeps.plan_judging import judging_costs
+from aipo_lab.sweeps.costs import GpuPlace, sweep_cost
+from aipo_lab.sweeps.foreseen import foresee_graph
+from aipo_lab.sweeps.plan import StagePlan, SweepGraph, estimate_duration_s, plan_stages, sweep_workers
+from aipo_lab.sweeps.plan_judging import expected_cost, foreseen_cost, judging_costs, sum_costs
 from aipo_lab.sweeps.sweep import Sweep
+from aipo_lab.sweeps.throughputs import throughputs
+
+DEFAULT_GPU = "h100"
 
 
-def show_plan(sweep: Sweep, store_root: Path) -> None:
-    """Print what a sweep would do."""
+def show_plan(sweep: Sweep, store_root: Path, gpus: int | None = None, gpu: str | None = None) -> None:
+    """Print what a sweep would do; on GPUs if some are given, or the recipe computes on them."""
     console = Console()
     store = Store(store_root)
-    graph = build_graph(sweep)
+    foreseen = foresee_graph(sweep)
+    graph = foreseen.graph
     stored = find_stored(graph.nodes.values(), store)
+    place = _place(graph, gpus, gpu)
+    cost = None if place is None else sweep_cost(graph, store, place, stored)
     plans = plan_stages(graph, store, stored)
+    console.print(_trial_table(sweep))
+    console.print(plan_table(plans))
+    saved = sum(plan.unshared - plan.distinct for plan in plans)
+    console.print(f"sharing saves {saved} stage runs")
+    _show_judging(console, graph, store)
+    if cost is None:
+        _show_local_time(console, estimate_duration_s(graph, store, sweep_workers(sweep), stored))
+    else:
+        show_cost(console, cost)
+    _show_missing(console, foreseen.missing)
+
+
+def _place(graph: SweepGraph, gpus: int | None, gpu: str | None) -> GpuPlace | None:
+    """The GPUs to plan for: those given, else as many as the recipes' stages hold.
+
+    None for a sweep on the processor, and for given pairs, whose number is known once they were read. Raises
+    `UserError` for a kind of GPU that is in no table.
+    """
+    on_gpus = any(recipe.compute.device.startswith("cuda") for recipe in graph.recipes.values())
+    if (gpus is None and gpu is None and not on_gpus) or any(recipe.pairs for recipe in graph.recipes.values()):
+        return None
+    most = max(devices_used(node.stage, node.request.config, node.runtime) for node in graph.nodes.values())
+    place = GpuPlace(gpu or DEFAULT_GPU, gpus or max(most, 1))
+    throughputs().gpu(place.kind)
+    return place
+
+
+def _trial_table(sweep: Sweep) -> Table:
     trials = Table(title=f"{sweep.name}: {len(sweep.trials)} trials, profile {sweep.profile}", title_justify="left")
     trials.add_column("trial", overflow="fold")
     trials.add_column("objective")
@@ -32,16 +72,35 @@ def show_plan(sweep: Sweep, store_root: Path) -> None:
     for trial in sweep.trials:
         settings = " ".join(f"{name}={value}" for name, value in trial.hyperparameters().items())
         trials.add_row(trial.name, trial.objective, settings, str(trial.recipe.iterations))
-    console.print(trials)
-    console.print(plan_table(plans))
-    saved = sum(plan.unshared - plan.distinct for plan in plans)
-    console.print(f"sharing saves {saved} stage runs")
-    costs = judging_costs(graph, store)
+    return trials
+
+
+def _show_judging(console: Console, graph: SweepGraph, store: Store) -> None:
+    costs = judging_costs(graph, store, foreseen_cost)
+    expected = judging_costs(graph, store, expected_cost)
     for benchmark, cost in costs.items():
         console.print(f"judging {benchmark}: {cost}", highlight=False, soft_wrap=True)
     if not costs:
         console.print("judge calls: 0, money: 0 (embedded benchmarks)")
-    left_s = estimate_duration_s(graph, store, sweep_workers(sweep), stored)
+        return
+    amounts = [sum_costs(several.values()).usd for several in (expected, costs)]
+    if None not in amounts:
+        expected_usd, most_usd = (usd_text(amount or 0.0) for amount in amounts)
+        text = (
+            f"judging together: {sum_costs(costs.values()).calls:,} calls, {expected_usd} expected, {most_usd} at most"
+        )
+        console.print(text, highlight=False, soft_wrap=True)
+
+
+def _show_missing(console: Console, missing: Sequence[str]) -> None:
+    if missing:
+        console.print("\nto run it, this machine lacks (until then the keys are provisional):", highlight=False)
+        for problem in missing:
+            in_one_line = problem.replace("\n  - ", " ").replace("\n", "; ")
+            console.print(f"  - {escape(in_one_line)}", highlight=False, soft_wrap=True)
+
+
+def _show_local_time(console: Console, left_s: float | None) -> None:
     console.print(
         "time: not known before stages of every kind have run once"
         if left_s is None

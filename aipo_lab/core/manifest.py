@@ -47,8 +47,12 @@ def new_manifest(
     summary: Mapping[str, Any],
     duration_s: float,
     versions: Mapping[str, str],
+    computed_on: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """The manifest of the files in `folder`; `identity` is stage, version, key, config and inputs."""
+    """The manifest of the files in `folder`; `identity` is stage, version, key, config and inputs.
+
+    `computed_on` says which devices did the work, where that is known.
+    """
     files = sorted(path for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
     return {
         **identity,
@@ -60,6 +64,7 @@ def new_manifest(
         "duration_s": round(duration_s, 3),
         "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "host": socket.gethostname(),
+        **({} if computed_on is None else {"computed_on": dict(computed_on)}),
         "versions": dict(versions),
     }
 

@@ -206,16 +206,24 @@ class Store:
         request: ArtifactRequest,
         build: Callable[[Path], Mapping[str, Any]],
         on_wait: Callable[[], None] = lambda: None,
+        computed_on: Mapping[str, Any] | None = None,
     ) -> Artifact:
         """The artifact of `request`, built by `build(folder) -> summary` unless it is there already and intact.
+
+        `computed_on`: the devices, for the manifest.
 
         Holds the key's lock meanwhile: of several processes one builds and the others wait (see `locks` for what
         happens when the owner dies). Raises `UserError` where the store cannot be written to.
         """
         with self.errors(), exclusive_lock(self.lock_path(request.stage, request.key), on_wait):
-            return self.find_intact(request.stage, request.key) or self._build(request, build)
+            return self.find_intact(request.stage, request.key) or self._build(request, build, computed_on)
 
-    def _build(self, request: ArtifactRequest, build: Callable[[Path], Mapping[str, Any]]) -> Artifact:
+    def _build(
+        self,
+        request: ArtifactRequest,
+        build: Callable[[Path], Mapping[str, Any]],
+        computed_on: Mapping[str, Any] | None,
+    ) -> Artifact:
         folder = self.root / request.stage / f".work-{request.key}"
         _clear_except_parts(folder)
         started = time.monotonic()
@@ -230,7 +238,8 @@ class Store:
             "inputs": dict(request.inputs),
             "plugins": dict(request.plugins),
         }
-        write_json(folder / MANIFEST, new_manifest(folder, identity, summary, duration_s, package_versions()))
+        manifest = new_manifest(folder, identity, summary, duration_s, package_versions(), computed_on)
+        write_json(folder / MANIFEST, manifest)
         share_by_umask(folder)
         flush_tree(folder)
         if (aside := self.set_aside(request.stage, request.key)) is not None:

@@ -9,15 +9,16 @@ import sys
 import threading
 from collections import deque
 from concurrent.futures import Future
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from aipo_lab.core.errors import InputLost, StageFailed
 from aipo_lab.core.store import Store
 from aipo_lab.execution.executor import EXECUTORS, ExecutorDefinition, ProgressSink, StageProgress
-from aipo_lab.execution.worker import encode_node
+from aipo_lab.execution.worker import STOP_ENGINES, encode_node
 from aipo_lab.pipeline.recipe import ComputeConfig
-from aipo_lab.stages.definition import StageNode
+from aipo_lab.stages.definition import MEMORY_STAGES, StageNode
 
 LOG_TAIL_LINES = 40
 # Threads that wait must soon sleep: spinning on, as they do by default, they take the cores from whatever else
@@ -63,6 +64,9 @@ class InlineExecutor:
         """See `Executor.submit`. At most `capacity` stages may be unfinished."""
         assert self._idle, "more stages submitted than there are workers"
         worker = self._idle.popleft()
+        if node.stage in MEMORY_STAGES:
+            for other in self._idle:
+                other.stop_engines()
         future: Future[float] = Future()
 
         def run() -> None:
@@ -112,6 +116,17 @@ class _WorkerProcess:
                 raise StageFailed(_failure_text(answer, self.store.log_path(node.stage, node.key)))
             on_progress(node, _as_progress(answer))
         raise self._death(process, node)
+
+    def stop_engines(self) -> None:
+        """Have the memory of its live engines given back; the process must be idle."""
+        if self.process is None or self.process.poll() is not None:
+            return
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        with suppress(BrokenPipeError):  # it just died, and its engines with it
+            self.process.stdin.write(json.dumps(STOP_ENGINES) + "\n")
+            self.process.stdin.flush()
+            self.process.stdout.readline()
 
     def stop(self) -> None:
         """Kill the process."""

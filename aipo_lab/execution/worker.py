@@ -21,9 +21,12 @@ from typing import Any, TextIO
 
 from aipo_lab.core.errors import InputLost, MissingDependency, StageFailed, UserError
 from aipo_lab.core.store import ArtifactRequest, Store
+from aipo_lab.generation.live import stop_live_engines
 from aipo_lab.stages.definition import Runtime, StageNode, run_stage
 
 PROGRESS_INTERVAL_S = 0.2
+STOP_ENGINES = {"stop": "engines"}
+"""What an idle worker is told before a stage of another one needs the machine's memory."""
 
 
 def encode_node(node: StageNode) -> dict[str, Any]:
@@ -57,7 +60,12 @@ class Worker:
     def serve(self, requests: queue.Queue[str | None]) -> None:
         """Run every requested stage in turn."""
         while (line := requests.get()) is not None:
-            self.say(self.run(decode_node(json.loads(line))))
+            asked = json.loads(line)
+            if asked == STOP_ENGINES:
+                stop_live_engines()
+                self.say({"event": "stopped"})
+            else:
+                self.say(self.run(decode_node(asked)))
 
     def run(self, node: StageNode) -> dict[str, Any]:
         """Run one stage; the answer says how it ended."""

@@ -1,4 +1,4 @@
-"""One evaluation's calls of an API judge: concurrent workers that claim, pay for and store one call after the other."""
+"""One piece of work's calls to a server: concurrent workers that claim, pay for and store one after the other."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from aipo_lab.core.errors import UserError
 from aipo_lab.judging.calling import Caller, counted_tokens
-from aipo_lab.judging.calls import JudgeReply, JudgeRequest, Outcome, Unanswered, count_calls, outcome_of
+from aipo_lab.judging.calls import JudgeReply, Outcome, ServerRequest, Unanswered, count_calls, outcome_of
 from aipo_lab.judging.completion import NO_LOGPROBS
 from aipo_lab.judging.money import BudgetReached, Price, Purse, estimate_cost, usd_text
 from aipo_lab.judging.replies import Fault, OutOfTime, Refusal
@@ -38,7 +38,7 @@ class Asking:
 
     def __init__(
         self,
-        calls: Mapping[str, JudgeRequest],
+        calls: Mapping[str, ServerRequest],
         settle: Settle,
         caller: Caller,
         store: CallStore,
@@ -51,13 +51,14 @@ class Asking:
         self._store = store
         self._budget = budget
         self._price = price
+        self._work_name = caller.settings.work
         self._n_answered = 0
         self._streaks = Streaks(caller.settings.concurrency)
         self._turn_lock = asyncio.Lock()
         self._stop = asyncio.Event()
         self._error: UserError | None = None
         self._out_of_money = False
-        self._give_up_reason = "the deadline of the evaluation passed"
+        self._give_up_reason = f"the deadline of the {caller.settings.work} passed"
         self._deadline_s = time.monotonic() + (caller.settings.deadline_s or float("inf"))
 
     async def run(self) -> None:
@@ -93,7 +94,7 @@ class Asking:
                 self._pending.append((call, request))
                 await self._sleep(POLL_S)
 
-    async def _answer(self, session: ClientSession, call: str, request: JudgeRequest) -> Outcome | None:
+    async def _answer(self, session: ClientSession, call: str, request: ServerRequest) -> Outcome | None:
         """The outcome of a claimed call; None if it is not to be made because everything stops."""
         stored = self._store.find(call)  # another process may have been first
         if stored is not None:
@@ -113,17 +114,17 @@ class Asking:
             return Unanswered(str(fault))
         return self._answered(request, reply)
 
-    def _answered(self, request: JudgeRequest, reply: JudgeReply) -> Outcome:
+    def _answered(self, request: ServerRequest, reply: JudgeReply) -> Outcome:
         self._n_answered += 1
         if not reply.problem:
             self._streaks.usable()
         elif reply.problem == NO_LOGPROBS:
-            raise self._caller.no_logprobs(reply.problem)
+            raise self._caller.wire.no_logprobs(reply.problem)
         else:
             self._give_up(self._streaks.useless(reply.problem))
         return outcome_of(request, reply)
 
-    async def _try(self, session: ClientSession, call: str, request: JudgeRequest) -> JudgeReply:
+    async def _try(self, session: ClientSession, call: str, request: ServerRequest) -> JudgeReply:
         """Send a call once, store its reply and book what it cost, or its worst case where nobody knows."""
         bound_usd = self._price.most_usd(request) if self._price else 0.0
         slot = await self._slot()
@@ -147,11 +148,11 @@ class Asking:
         finally:
             self._caller.slots.give_back(slot)
 
-    async def _turn(self, request: JudgeRequest) -> None:
+    async def _turn(self, request: ServerRequest) -> None:
         """Wait for a start within the limits per minute; one call of this process after the other."""
         async with self._turn_lock:
             while wait_s := self._caller.pace.wait_s(counted_tokens(request)):
-                await self._pause(wait_s, "the evaluation ended before its turn within the limits per minute")
+                await self._pause(wait_s, f"the {self._work_name} ended before its turn within the limits per minute")
 
     async def _slot(self) -> int:
         """Wait for one of the places of calls under way."""
@@ -198,12 +199,12 @@ class Asking:
 
     def _budget_reached(self) -> BudgetReached:
         left = estimate_cost((request for _, request in self._pending), self._price)
-        lost_usd = self._budget.lost_usd
+        lost_usd, limit = self._budget.lost_usd, self._caller.settings.limit_setting
         lost = f" and {usd_text(lost_usd)} that calls without an answer may have cost" if lost_usd else ""
         stored = "was answered and is stored" if self._n_answered == 1 else "were answered and are stored"
         return BudgetReached(
             f"the next call could pass the cost limit of {usd_text(self._budget.limit_usd or 0)}: "
             f"{usd_text(self._budget.spent_usd)} spent{lost}\n"
-            f"{count_calls(self._n_answered)} of this evaluation {stored}, what is left: {left}.\n"
-            "Run the same command again with a higher --max-cost: it goes on from here and pays nothing twice"
+            f"{count_calls(self._n_answered)} of this {self._work_name} {stored}, what is left: {left}.\n"
+            f"Run the same command again with a higher {limit}: it goes on from here and pays nothing twice"
         )

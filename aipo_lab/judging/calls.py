@@ -2,11 +2,49 @@
 
 from __future__ import annotations
 
+import math
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from aipo_lab.core.progress import Progress
+
+CHARACTERS_PER_TOKEN = 4
+"""OpenAI's rule of thumb for English text; only ever used for what is called an estimate."""
+EXTRA_TOKENS_PER_MESSAGE = 8
+"""More than the chat format adds to a message (3 or 4 tokens, and 3 to prime the reply)."""
+
+
+class ServerRequest(Protocol):
+    """What any request to a server says of itself: enough to pace it, to bound its cost and to store its reply.
+
+    `max_tokens` is the most tokens that the whole reply can have.
+    """
+
+    @property
+    def max_tokens(self) -> int: ...  # noqa: D102
+
+    @property
+    def temperature(self) -> float: ...  # noqa: D102
+
+    def __hash__(self) -> int: ...
+
+    def content(self) -> dict[str, Any]:
+        """The request as JSON values; equal requests give equal values."""
+        ...
+
+    def digest_parts(self) -> tuple[dict[str, Any], list[bytes]]:
+        """The content for a hash: JSON values, and long texts apart, which are announced in the values."""
+        ...
+
+    def most_prompt_tokens(self) -> int:
+        """An upper bound of the prompt's tokens."""
+        ...
+
+    def likely_prompt_tokens(self) -> int:
+        """An estimate of the prompt's tokens."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -28,6 +66,42 @@ class JudgeRequest:
     max_tokens: int
     temperature: float
     top_logprobs: int = 0
+
+    def content(self) -> dict[str, Any]:
+        """See `ServerRequest.content`."""
+        return {
+            "messages": [[message.role, message.content] for message in self.messages],
+            "max_tokens": self.max_tokens,
+            "temperature": float(self.temperature) + 0.0,  # 0 and -0.0 are 0.0
+            "top_logprobs": self.top_logprobs,
+        }
+
+    def digest_parts(self) -> tuple[dict[str, Any], list[bytes]]:
+        """See `ServerRequest.digest_parts`."""
+        texts = [message.content.encode("utf-8", "surrogatepass") for message in self.messages]
+        announced = [[message.role, len(text)] for message, text in zip(self.messages, texts, strict=True)]
+        return {**self.content(), "messages": announced}, texts
+
+    def most_prompt_tokens(self) -> int:
+        """See `ServerRequest.most_prompt_tokens`: a token stands for at least one byte.
+
+        Of the text, or of what NFKC makes of it: byte-level vocabularies take the text as it is, SentencePiece may
+        normalise it first, which can lengthen it.
+        """
+        n_bytes = sum(_most_bytes(message.content) for message in self.messages)
+        return n_bytes + EXTRA_TOKENS_PER_MESSAGE * (len(self.messages) + 1)
+
+    def likely_prompt_tokens(self) -> int:
+        """See `ServerRequest.likely_prompt_tokens`: from the number of characters."""
+        n_characters = sum(len(message.content) for message in self.messages)
+        return math.ceil(n_characters / CHARACTERS_PER_TOKEN) + EXTRA_TOKENS_PER_MESSAGE
+
+
+def _most_bytes(text: str) -> int:
+    if text.isascii():
+        return len(text)
+    forms = (text, unicodedata.normalize("NFKC", text))
+    return max(len(form.encode("utf-8", "surrogatepass")) for form in forms)
 
 
 @dataclass(frozen=True)
@@ -67,7 +141,7 @@ def would_repeat(temperature: float, reply: JudgeReply, before: JudgeReply | Non
     return temperature == 0 and (was_same or reply.finish_reason in (CUT_OFF, FILTERED))
 
 
-def outcome_of(request: JudgeRequest, reply: JudgeReply) -> Outcome:
+def outcome_of(request: ServerRequest, reply: JudgeReply) -> Outcome:
     """What a stored reply is to who asks."""
     if not reply.problem:
         return reply

@@ -14,7 +14,6 @@ from typing import Any
 
 from aipo_lab.core.unicode import repaired, repaired_json
 from aipo_lab.judging.calls import CUT_OFF, FILTERED, JudgeReply, JudgeRequest
-from aipo_lab.judging.money import most_prompt_tokens
 from aipo_lab.judging.replies import Fault, start_of
 
 NO_LOGPROBS = "the reply holds no log-probabilities of its first token"
@@ -30,11 +29,11 @@ def read_reply(body: bytes, request: JudgeRequest) -> JudgeReply:
     Tokens count as at most they can be where a server does not count them. Raises `Fault` for a body that is no
     completion and states no usage: whether it was billed is unknown.
     """
-    completion = _object(body)
+    completion = json_object(body)
     choice = _first_choice(completion)
     message = choice.get("message")
     usage = completion.get("usage")
-    prompt_tokens, completion_tokens = (_tokens(usage, key) for key in ("prompt_tokens", "completion_tokens"))
+    prompt_tokens, completion_tokens = (stated_tokens(usage, key) for key in ("prompt_tokens", "completion_tokens"))
     text = _text(message)
     if text is None and prompt_tokens is None and completion_tokens is None:
         raise Fault(f"the reply is not a chat completion: {_what_lacks(completion)}", may_have_cost=True)
@@ -49,20 +48,21 @@ def read_reply(body: bytes, request: JudgeRequest) -> JudgeReply:
     return JudgeReply(
         text=repaired(text or ""),
         finish_reason=finish_reason,
-        prompt_tokens=most_prompt_tokens(request) if prompt_tokens is None else prompt_tokens,
+        prompt_tokens=request.most_prompt_tokens() if prompt_tokens is None else prompt_tokens,
         completion_tokens=request.max_tokens if completion_tokens is None else completion_tokens,
         first_token_logprobs=logprobs,
         problem=problem,
     )
 
 
-def _object(body: bytes) -> Json:
+def json_object(body: bytes, what: str = "chat completion") -> Json:
+    """The body's object; raises `Fault` if it holds none, which is not `what` was asked for."""
     try:
         value = json.loads(body.decode(json.detect_encoding(body), "replace").removeprefix("\ufeff"))
     except (ValueError, RecursionError):
         raise Fault(f"the reply is not JSON: {start_of(body)}", may_have_cost=True) from None
     if not isinstance(value, dict):
-        raise Fault(f"the reply is not a chat completion: {start_of(body)}", may_have_cost=True)
+        raise Fault(f"the reply is not a {what}: {start_of(body)}", may_have_cost=True)
     return value
 
 
@@ -71,7 +71,7 @@ def _first_choice(completion: Json) -> Json:
     return choices[0] if isinstance(choices, list) and choices and isinstance(choices[0], dict) else {}
 
 
-def _tokens(usage: Any, key: str) -> int | None:
+def stated_tokens(usage: Any, key: str) -> int | None:
     """A count of the usage; None if the server does not state it as a number."""
     value = usage.get(key) if isinstance(usage, dict) else None
     try:

@@ -10,7 +10,8 @@ import logging
 from typing import Any
 
 from aipo_lab.core.errors import UserError
-from aipo_lab.judging.calls import JudgeRequest
+from aipo_lab.judging.calls import JudgeReply, JudgeRequest
+from aipo_lab.judging.completion import read_reply
 from aipo_lab.judging.replies import ServerError
 
 logger = logging.getLogger(__name__)
@@ -67,6 +68,18 @@ class Dialect:
             self._remember(TEMPERATURE, f"takes no {TEMPERATURE}; it is left out where it is {DEFAULT_TEMPERATURE:g}")
             return True
         return False
+
+    def read(self, received: bytes, request: JudgeRequest) -> JudgeReply:
+        """See `Wire.read`."""
+        return read_reply(received, request)
+
+    def no_logprobs(self, said: str) -> UserError:
+        """See `Wire.no_logprobs`."""
+        return UserError(
+            f"the judge {self._model} gives no log-probabilities ({said}); "
+            "alpaca_eval needs those of the first token: use a judge model and server that return them for "
+            "`logprobs` and `top_logprobs`, or leave that benchmark out (arena_hard and mt_bench need none)"
+        )
 
     def _remember(self, parameter: str, meaning: str) -> None:
         if parameter not in self._refused:

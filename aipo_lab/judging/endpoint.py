@@ -1,4 +1,4 @@
-"""Where an API judge is called: its address and its key, from settings and environment. The key never leaves here."""
+"""Where a server is called: its address and its key, from settings and environment. The key never leaves here."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ipaddress import ip_address
 from urllib.parse import quote, urlsplit
 
 from aipo_lab.core.errors import UserError
-from aipo_lab.judging.settings import JudgeSettings
+from aipo_lab.judging.server import ServerSettings
 
 OPENAI_URL = "https://api.openai.com/v1"
 SHORTEST_SECRET = 8
@@ -35,34 +35,34 @@ class Endpoint:
         return body.replace(self.key.encode(), b"[key]") if len(self.key) >= SHORTEST_SECRET else body
 
 
-def find_endpoint(settings: JudgeSettings) -> Endpoint:
-    """The endpoint that settings and environment name; raises one `UserError` with everything that is missing.
+def find_endpoint(settings: ServerSettings, path: str = "chat/completions") -> Endpoint:
+    """The endpoint of `path` that settings and environment name; one `UserError` says all that is missing.
 
     A server on this machine needs no key.
     """
-    azure = settings.engine == "azure"
+    azure = settings.is_azure
     variable = settings.api_key_variable or ("AZURE_OPENAI_API_KEY" if azure else "OPENAI_API_KEY")
     problems: list[str] = []
-    url = _azure_url(settings, problems) if azure else _openai_url(settings, problems)
+    url = _azure_url(settings, problems) if azure else _openai_url(settings, path, problems)
     key = os.environ.get(variable, "").strip()
     if not key and not _is_loopback(url):
         problems.append(f"the environment variable {variable} is not set; it must hold the key")
     if not key.isascii() or not key.isprintable() or " " in key:
         problems.append(f"the environment variable {variable} holds characters that no key has")
     if problems:
-        raise UserError.from_problems(f"the judge {settings.model} cannot be called:", problems)
+        raise UserError.from_problems(f"the {settings.who} {settings.model} cannot be called:", problems)
     headers = {"api-key": key} if azure else {"Authorization": f"Bearer {key}"}
     return Endpoint(url, variable, headers if key else {}, key)
 
 
-def _openai_url(settings: JudgeSettings, problems: list[str]) -> str:
+def _openai_url(settings: ServerSettings, path: str, problems: list[str]) -> str:
     base = settings.base_url or os.environ.get("OPENAI_BASE_URL") or OPENAI_URL
     if problem := _url_problem(base):
         problems.append(f"base_url (or the environment variable OPENAI_BASE_URL): {problem}")
-    return f"{base.rstrip('/')}/chat/completions"
+    return f"{base.rstrip('/')}/{path}"
 
 
-def _azure_url(settings: JudgeSettings, problems: list[str]) -> str:
+def _azure_url(settings: ServerSettings, problems: list[str]) -> str:
     """Azure's address of a deployment (Azure OpenAI REST reference, chat completions)."""
     endpoint = settings.base_url or os.environ.get("AZURE_OPENAI_ENDPOINT", "")
     version = os.environ.get("OPENAI_API_VERSION", "")
@@ -72,7 +72,7 @@ def _azure_url(settings: JudgeSettings, problems: list[str]) -> str:
         problems.append(f"base_url (or the environment variable AZURE_OPENAI_ENDPOINT): {problem}")
     if not version:
         problems.append("the environment variable OPENAI_API_VERSION is not set, e.g. 2024-06-01")
-    deployment = quote(settings.deployment or settings.model, safe="")
+    deployment = quote(settings.served_model, safe="")
     path = f"openai/deployments/{deployment}/chat/completions?api-version={quote(version, safe='')}"
     return f"{endpoint.rstrip('/')}/{path}"
 

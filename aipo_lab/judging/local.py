@@ -42,7 +42,7 @@ class _Row:
     is_finite: bool = True
 
 
-class LocalJudge(StoredJudge):
+class LocalJudge(StoredJudge[JudgeRequest]):
     """Judges with a model of this machine, greedily where a request's temperature is 0. Costs nothing.
 
     Log-probabilities are the model's own, whatever the temperature, as OpenAI's are. Processes that ask for the same

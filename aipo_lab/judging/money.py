@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import threading
 import time
-import unicodedata
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date
@@ -17,13 +16,9 @@ from pydantic import Field
 
 from aipo_lab.core.config import StrictModel, read_yaml, validate
 from aipo_lab.core.errors import UserError
-from aipo_lab.judging.calls import JudgeReply, JudgeRequest, count_calls
+from aipo_lab.judging.calls import CHARACTERS_PER_TOKEN, JudgeReply, ServerRequest, count_calls
 
 PRICES_FILE = Path(__file__).with_name("prices.yaml")
-CHARACTERS_PER_TOKEN = 4
-"""OpenAI's rule of thumb for English text; only ever used for what is called an estimate."""
-EXTRA_TOKENS_PER_MESSAGE = 8
-"""More than the chat format adds to a message (3 or 4 tokens, and 3 to prime the reply)."""
 
 
 def usd_text(usd: float) -> str:
@@ -49,9 +44,9 @@ class Price(StrictModel):
         """What a reply cost."""
         return self.cost_usd(reply.prompt_tokens, reply.completion_tokens)
 
-    def most_usd(self, request: JudgeRequest) -> float:
+    def most_usd(self, request: ServerRequest) -> float:
         """What a call can cost at most."""
-        return self.cost_usd(most_prompt_tokens(request), request.max_tokens)
+        return self.cost_usd(request.most_prompt_tokens(), request.max_tokens)
 
 
 class PriceTable(StrictModel):
@@ -71,28 +66,6 @@ def price_table() -> PriceTable:
 def find_price(model: str, overrides: Mapping[str, Price]) -> Price | None:
     """The price of a model, or None if neither the settings nor the table know it."""
     return overrides.get(model) or price_table().models.get(model)
-
-
-def most_prompt_tokens(request: JudgeRequest) -> int:
-    """An upper bound: a token stands for at least one byte of the text, or of what NFKC makes of it.
-
-    Byte-level vocabularies take the text as it is; SentencePiece may normalise it first, which can lengthen it.
-    """
-    n_bytes = sum(_most_bytes(message.content) for message in request.messages)
-    return n_bytes + EXTRA_TOKENS_PER_MESSAGE * (len(request.messages) + 1)
-
-
-def _most_bytes(text: str) -> int:
-    if text.isascii():
-        return len(text)
-    forms = (text, unicodedata.normalize("NFKC", text))
-    return max(len(form.encode("utf-8", "surrogatepass")) for form in forms)
-
-
-def likely_prompt_tokens(request: JudgeRequest) -> int:
-    """An estimate from the number of characters."""
-    n_characters = sum(len(message.content) for message in request.messages)
-    return math.ceil(n_characters / CHARACTERS_PER_TOKEN) + EXTRA_TOKENS_PER_MESSAGE
 
 
 @dataclass(frozen=True)
@@ -115,10 +88,10 @@ class CostEstimate:
         )
 
 
-def estimate_cost(requests: Iterable[JudgeRequest], price: Price | None) -> CostEstimate:
+def estimate_cost(requests: Iterable[ServerRequest], price: Price | None) -> CostEstimate:
     """An estimate before anything runs; equal requests count once, as they are asked once."""
     calls = set(requests)
-    prompt_tokens = sum(map(likely_prompt_tokens, calls))
+    prompt_tokens = sum(call.likely_prompt_tokens() for call in calls)
     completion_tokens = sum(call.max_tokens for call in calls)
     usd = None if price is None else price.cost_usd(prompt_tokens, completion_tokens)
     return CostEstimate(len(calls), prompt_tokens, completion_tokens, usd)

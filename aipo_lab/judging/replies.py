@@ -53,31 +53,33 @@ class ServerError:
     parameter: str = ""
 
 
-def failure(status: int, headers: Mapping[str, str], error: ServerError, key_variable: str) -> Exception:
+def failure(
+    status: int, headers: Mapping[str, str], error: ServerError, key_variable: str, who: str = "judge"
+) -> Exception:
     """What a status other than 200 means: a `Fault`, a `Refusal` or a `UserError` that says what to do."""
     code, message = error.code, error.message
     said = f"status {status}: {message}"
     if status == 402 or code == "insufficient_quota":
-        return UserError(f"the judge's account has no credit left ({said}); replies so far are stored: run again later")
+        return UserError(f"the {who}'s account has no credit left ({said}); replies so far are stored: run again later")
     if status >= 500 or status in TRANSIENT_STATUSES:
         return Fault(said, _retry_after_s(headers), may_have_cost=status in GATEWAY_STATUSES)
     if code in REFUSAL_CODES or "maximum context length" in message:
         return Refusal(said)
     if status == 400 and "logprob" in message:
         return NoLogprobs(said)
-    return UserError(f"the judge's server refuses the call ({said}); {_remedy(status, key_variable)}")
+    return UserError(f"the {who}'s server refuses the call ({said}); {_remedy(status, key_variable, who)}")
 
 
-def _remedy(status: int, key_variable: str) -> str:
+def _remedy(status: int, key_variable: str, who: str) -> str:
     if status == 401:
         return f"check the key in the environment variable {key_variable} and that it belongs to this server"
     if status == 403:
         return f"the key in the environment variable {key_variable} may not use this model; use another key or model"
     if status == 404:
-        return "check the judge's model (for Azure its deployment) and its base_url, which usually ends in /v1"
+        return f"check the {who}'s model (for Azure its deployment) and its base_url, which usually ends in /v1"
     if status < 400:
-        return "the address leads elsewhere: check the judge's base_url"
-    return "this server does not take such calls: choose another judge model, or another server with base_url"
+        return f"the address leads elsewhere: check the {who}'s base_url"
+    return f"this server does not take such calls: choose another {who} model, or another server with base_url"
 
 
 def error_of(body: bytes) -> ServerError:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from aipo_lab.core.config import StrictModel
 from aipo_lab.core.errors import UserError
-from aipo_lab.judging.money import Price
+from aipo_lab.judging.server import ServerSettings
 from aipo_lab.models.template import DEFAULT_DATE, ChatSettings, TemplateDate, TemplateText
 
 MODEL_VARIABLE = "AIPO_LAB_JUDGE_MODEL"
@@ -22,8 +21,12 @@ def _model_from_environment() -> str:
     return os.environ.get(MODEL_VARIABLE) or DEFAULT_MODEL
 
 
-class JudgeSettings(StrictModel):
+class JudgeSettings(ServerSettings):
     """Who judges, and how carefully it is called. `identity()` holds what determines replies, and nothing else."""
+
+    who: ClassVar[str] = "judge"
+    work: ClassVar[str] = "evaluation"
+    limit_setting: ClassVar[str] = "--max-cost"
 
     engine: Literal["openai", "azure", "local"] = Field(
         "openai", description="openai: any OpenAI-compatible server; azure: Azure OpenAI; local: a model folder"
@@ -37,30 +40,7 @@ class JudgeSettings(StrictModel):
         "",
         description="tells apart judges whose servers give different models the same name; replies are kept per label",
     )
-    base_url: str | None = Field(
-        None, description="server; default: $OPENAI_BASE_URL, else OpenAI's; for azure $AZURE_OPENAI_ENDPOINT"
-    )
     deployment: str | None = Field(None, min_length=1, description="azure: the deployment's name, if not the model's")
-    api_key_variable: str | None = Field(
-        None,
-        pattern=r"^[A-Za-z_][A-Za-z0-9_]*$",
-        description="environment variable that holds the key; default OPENAI_API_KEY, for azure AZURE_OPENAI_API_KEY",
-    )
-    concurrency: int = Field(16, ge=1, le=256, description="calls under way at once; for local: prompts per batch")
-    requests_per_minute: float | None = Field(None, gt=0, description="most calls started per minute (none: unlimited)")
-    tokens_per_minute: float | None = Field(
-        None, gt=0, description="most tokens per minute, prompts (estimated) and caps of replies together"
-    )
-    timeout_s: float = Field(180, gt=0, description="seconds until a call counts as lost")
-    attempts: int = Field(6, ge=1, description="times a call is tried before it is left unanswered")
-    backoff_s: float = Field(1.0, gt=0, description="longest first wait between tries in seconds; doubles with each")
-    deadline_s: float | None = Field(
-        None, gt=0, description="seconds after which an evaluation starts no more calls (none: no deadline)"
-    )
-    max_cost_usd: float | None = Field(None, ge=0, description="most this run may spend in USD (none: no limit)")
-    prices: dict[str, Price] = Field(
-        default_factory=dict, description="prices by model name, over the built-in table; USD per million tokens"
-    )
     dtype: Literal["float32", "bfloat16", "float16"] = Field("float32", description="local: the weights' number format")
     chat_template: TemplateText = Field(
         None, description="local: chatml, plain, or a Jinja file, used instead of the model's own chat template"
@@ -68,6 +48,16 @@ class JudgeSettings(StrictModel):
     template_date: TemplateDate = Field(
         DEFAULT_DATE, description="local: the day chat templates are told it is, YYYY-MM-DD"
     )
+
+    @property
+    def is_azure(self) -> bool:
+        """See `ServerSettings.is_azure`."""
+        return self.engine == "azure"
+
+    @property
+    def served_model(self) -> str:
+        """See `ServerSettings.served_model`."""
+        return self.deployment or self.model
 
     def chat(self) -> ChatSettings:
         """How a local judge's prompts are rendered."""

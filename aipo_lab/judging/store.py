@@ -25,7 +25,7 @@ from aipo_lab.core.config import StrictModel
 from aipo_lab.core.durability import flush, make_folders
 from aipo_lab.core.errors import UserError
 from aipo_lab.core.jsonl import write_bytes_atomically
-from aipo_lab.judging.calls import JudgeReply, JudgeRequest, would_repeat
+from aipo_lab.judging.calls import JudgeReply, ServerRequest, would_repeat
 from aipo_lab.judging.claims import claims_on
 
 logger = logging.getLogger(__name__)
@@ -46,28 +46,14 @@ class StoredCall(StrictModel):
     discarded: str | None = Field(None, description="why the reply is unusable")
 
 
-def request_content(request: JudgeRequest) -> dict[str, Any]:
-    """The request as JSON values; equal requests give equal values."""
-    return {
-        "messages": [[message.role, message.content] for message in request.messages],
-        "max_tokens": request.max_tokens,
-        "temperature": float(request.temperature) + 0.0,  # 0 and -0.0 are 0.0
-        "top_logprobs": request.top_logprobs,
-    }
-
-
-def request_hash(identity: Mapping[str, Any], request: JudgeRequest) -> str:
+def request_hash(identity: Mapping[str, Any], request: ServerRequest) -> str:
     """SHA-256 over the judge's identity and the request's content, in hexadecimal.
 
     The texts enter as they are, announced with their lengths: to write them as JSON first would take several times as
     long, before the first call is made.
     """
-    texts = [message.content.encode("utf-8", "surrogatepass") for message in request.messages]
-    content = request_content(request) | {
-        "version": FORMAT_VERSION,
-        "identity": identity,
-        "messages": [[message.role, len(text)] for message, text in zip(request.messages, texts, strict=True)],
-    }
+    content, texts = request.digest_parts()
+    content |= {"version": FORMAT_VERSION, "identity": identity}
     head = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(b"\n".join([head.encode(), *texts])).hexdigest()
 
@@ -85,7 +71,7 @@ class CallStore:
         self._claims = claims_on(folder / "claims.lock")
         self._reported: set[str] = set()
 
-    def hash(self, request: JudgeRequest) -> str:
+    def hash(self, request: ServerRequest) -> str:
         """The name of the request's file."""
         return request_hash(self.identity, request)
 
@@ -100,7 +86,7 @@ class CallStore:
             stored = newest if newest and newest.answered_at.timestamp() >= self.run_started_s else None
         return None if stored is None else stored.reply
 
-    def put(self, call: str, request: JudgeRequest, reply: JudgeReply, cost_usd: float | None) -> None:
+    def put(self, call: str, request: ServerRequest, reply: JudgeReply, cost_usd: float | None) -> None:
         """Store a reply under its hash at once; raises `UserError` if the folder cannot be written to.
 
         One with a problem is stored as discarded, unless a new one would only repeat it.
@@ -111,7 +97,7 @@ class CallStore:
         value: dict[str, Any] = {
             "hash": call,
             "identity": self.identity,
-            "request": request_content(request),
+            "request": request.content(),
             "reply": vars(reply),
             "cost_usd": cost_usd,
             "attempt": attempt,
@@ -122,7 +108,7 @@ class CallStore:
             _write(path, value)
         except OSError as error:
             raise UserError(
-                f"cannot store a judge's reply in {self.folder}: {error.strerror}; make room or permit writing, then "
+                f"cannot store a server's reply in {self.folder}: {error.strerror}; make room or permit writing, then "
                 "run again: what is stored already is not asked again"
             ) from None
 

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from typing import Generic, TypeVar
 
 from aipo_lab.core.progress import Progress
-from aipo_lab.judging.calls import JudgeReply, JudgeRequest, Outcome, outcome_of
+from aipo_lab.judging.calls import JudgeReply, Outcome, ServerRequest, outcome_of
 from aipo_lab.judging.store import CallStore
+
+R = TypeVar("R", bound=ServerRequest)
 
 Settle = Callable[[str, Outcome], None]
 """Called with the hash of a call and its outcome, as soon as there is one."""
 
 
-class StoredJudge(ABC):
+class StoredJudge(ABC, Generic[R]):
     """A judge in front of a call store; see `Judge`."""
 
     def __init__(self, name: str, store: CallStore) -> None:
@@ -26,7 +29,7 @@ class StoredJudge(ABC):
         """See `Judge.name`."""
         return self._name
 
-    def ask(self, requests: Sequence[JudgeRequest], progress: Progress) -> list[Outcome]:
+    def ask(self, requests: Sequence[R], progress: Progress) -> list[Outcome]:
         """See `Judge.ask`; progress counts different calls, stored ones included."""
         hashes = [self._store.hash(request) for request in requests]
         calls = dict(zip(hashes, requests, strict=True))
@@ -45,7 +48,7 @@ class StoredJudge(ABC):
             self._answer(missing, settle)
         return [outcomes[call] for call in hashes]
 
-    def discard(self, request: JudgeRequest, reason: str) -> None:
+    def discard(self, request: R, reason: str) -> None:
         """See `Judge.discard`."""
         call = self._store.hash(request)
         reply = self._store.find(call)
@@ -58,5 +61,5 @@ class StoredJudge(ABC):
         return "calls"
 
     @abstractmethod
-    def _answer(self, calls: Mapping[str, JudgeRequest], settle: Settle) -> None:
+    def _answer(self, calls: Mapping[str, R], settle: Settle) -> None:
         """Settle every call, storing replies at once; or raise, with what was answered stored."""

@@ -87,7 +87,7 @@ def bare_tokens(tokenizer: Any, text: str) -> list[int]:
 
 def _begun(tokenizer: Any, tokens: list[int]) -> list[int]:
     """The tokens with the begin token(s) once: added if the template left them out, one if it wrote them twice."""
-    begin = _begin_tokens(tokenizer)
+    begin = begin_tokens(tokenizer)
     n = len(begin)
     if not n:
         return tokens
@@ -96,7 +96,7 @@ def _begun(tokenizer: Any, tokens: list[int]) -> list[int]:
     return begin + tokens
 
 
-def _begin_tokens(tokenizer: Any) -> list[int]:
+def begin_tokens(tokenizer: Any) -> list[int]:
     """What the tokenizer puts in front of any text (what it puts behind is of no use in a prompt)."""
     bare = bare_tokens(tokenizer, "a")
     whole = [int(token) for token in tokenizer("a")["input_ids"]]

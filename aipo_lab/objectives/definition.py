@@ -55,6 +55,11 @@ class PairLogps:
 
     A win rate is the mean probability that a response beats the candidates of its prompt, itself included with
     1/2, according to the ranker (`mean_win_rates`); given only for objectives with `needs_win_rates`.
+    `tails`, `reference_tails`: (batch, 2), the part of the log-probabilities of chosen and rejected that lies past the
+    length of the shorter of the two; given only for objectives with `needs_tails`. `policy_weights`: (batch, 2)
+    without gradient, how like the policy's own the responses are: the exponential of the mean over tokens of
+    log pi(token) - log of the sum of squares of the policy's probabilities there; given only with
+    `needs_policy_weights`.
     """
 
     chosen: Tensor
@@ -65,6 +70,9 @@ class PairLogps:
     rejected_lengths: Tensor
     chosen_win_rate: Tensor | None = None
     rejected_win_rate: Tensor | None = None
+    tails: Tensor | None = None
+    reference_tails: Tensor | None = None
+    policy_weights: Tensor | None = None
 
     @property
     def s_theta(self) -> Tensor:
@@ -110,8 +118,11 @@ class ObjectiveDefinition(Definition):
     """A registered loss with its hyperparameters, and what it needs to know.
 
     `reference_free`: it does not depend on the reference policy. `length_normalised`: it compares
-    log-probabilities per token, not their sums. `needs_win_rates`: it needs the ranker's win rates. `nll_weight`: the
-    weight of the chosen response's NLL per token in it (a hyperparameter's name or a number), None without such a term.
+    log-probabilities per token, not their sums. `needs_win_rates`: it needs the ranker's win rates. `across_pairs`: a
+    pair's loss depends on the other pairs, so that it must be given all pairs of an optimiser step at once.
+    `needs_tails`, `needs_policy_weights`: what else it needs of the pairs' tokens, see `PairLogps`.
+    `nll_weight`: the weight of the chosen response's NLL per token in it (a hyperparameter's name or a number), None
+    without such a term.
     """
 
     name: str
@@ -121,6 +132,9 @@ class ObjectiveDefinition(Definition):
     length_normalised: bool = False
     needs_win_rates: bool = False
     nll_weight: str | float | None = None
+    across_pairs: bool = False
+    needs_tails: bool = False
+    needs_policy_weights: bool = False
 
 
 OBJECTIVES: Registry[ObjectiveDefinition] = Registry("objective", "aipo_lab.objectives", "aipo_lab.objectives")
@@ -133,6 +147,9 @@ def register(
     length_normalised: bool = False,
     needs_win_rates: bool = False,
     nll_weight: str | float | None = None,
+    across_pairs: bool = False,
+    needs_tails: bool = False,
+    needs_policy_weights: bool = False,
     version: int = 1,
     **hyperparameters: Hyperparameter,
 ) -> Callable[[Loss], Loss]:
@@ -147,7 +164,17 @@ def register(
             valid = ", ".join(HYPERPARAMETER_NAMES)
             raise UserError(f"objective {name!r}: {', '.join(unknown)} must be among the names recipes know: {valid}")
         definition = ObjectiveDefinition(
-            name, loss, hyperparameters, reference_free, length_normalised, needs_win_rates, nll_weight, version=version
+            name,
+            loss,
+            hyperparameters,
+            reference_free,
+            length_normalised,
+            needs_win_rates,
+            nll_weight,
+            across_pairs,
+            needs_tails,
+            needs_policy_weights,
+            version=version,
         )
         OBJECTIVES.add(name, definition)
         return loss
@@ -198,10 +225,13 @@ class Objective:
         *,
         chosen_win_rate: Tensor | None = None,
         rejected_win_rate: Tensor | None = None,
+        tails: Tensor | None = None,
+        reference_tails: Tensor | None = None,
+        policy_weights: Tensor | None = None,
     ) -> Tensor:
-        """Losses, shape (batch,), differentiable in the policy log-probabilities.
+        """Losses, shape (batch,), differentiable in the policy log-probabilities; see `PairLogps` for the rest.
 
-        Raises `UserError` if the objective needs win rates and they are not given.
+        Raises `UserError` if the objective needs what is not given.
         """
         logps = PairLogps(
             policy_chosen_logps,
@@ -212,5 +242,8 @@ class Objective:
             rejected_lengths,
             chosen_win_rate,
             rejected_win_rate,
+            tails,
+            reference_tails,
+            policy_weights,
         )
         return self.definition.loss(logps, **self.hyperparameters)

@@ -42,7 +42,8 @@ def hyperparameter_problems(definition: ObjectiveDefinition, given: dict[str, An
     problems = []
     for key, value in given.items():
         if key not in valid:
-            problems.append(f"unknown hyperparameter {key!r} of {definition.name}; {suggest(key, valid)}")
+            known = suggest(key, valid) if valid else "it takes none"
+            problems.append(f"unknown hyperparameter {key!r} of {definition.name}; {known}")
         elif problem := definition.hyperparameters[key].problem(key, value):
             problems.append(problem)
     return problems

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from aipo_lab.objectives.definition import BETA, SMOOTHING, Hyperparameter, PairLogps, register
@@ -71,3 +72,48 @@ def robust(logps: PairLogps, *, beta: float, label_smoothing: float) -> Tensor:
     margin = beta * (logps.s_theta - logps.s_ref)
     clean, flipped = -logsigmoid(margin), -logsigmoid(-margin)
     return ((1 - label_smoothing) * clean - label_smoothing * flipped) / (1 - 2 * label_smoothing)
+
+
+@register(
+    "exo_pair",
+    beta=BETA,
+    label_smoothing=Hyperparameter(0.001, "share e of flipped preferences in the target", high=0.5, positive=True),
+)
+def exo_pair(logps: PairLogps, *, beta: float, label_smoothing: float) -> Tensor:
+    """EXO on pairs (Ji et al. 2024, Eq. 16): the reverse KL divergence from the policy's preference to the data's.
+
+    q (log q - log(1-e)) + (1-q) (log(1-q) - log e) with q = sigmoid(m), m DPO's margin; TRL's `exo_pair`. DPO takes the
+    forward divergence. The target must not be certain, hence e > 0; the paper's e is the default.
+    """
+    from torch.nn.functional import logsigmoid
+
+    margin = beta * (logps.s_theta - logps.s_ref)
+    wins = margin.sigmoid() * (logsigmoid(margin) - math.log1p(-label_smoothing))
+    return wins + (-margin).sigmoid() * (logsigmoid(-margin) - math.log(label_smoothing))
+
+
+@register(
+    "discopop",
+    beta=BETA,
+    gamma=Hyperparameter(0.05, "temperature of the blend (TRL's discopop_tau)", high=1.0, positive=True),
+)
+def discopop(logps: PairLogps, *, beta: float, gamma: float) -> Tensor:
+    """DiscoPOP (Lu et al. 2024, Eq. 5), a loss found by a language model: a blend of DPO's and an exponential.
+
+    -(1-w) log sigmoid(m) + w exp(-m) with w = sigmoid(m / gamma), m DPO's margin; TRL's `discopop`. The product
+    w exp(-m) is taken in logarithms, so that a large negative margin, where TRL's is infinity times 0, stays finite.
+    """
+    from torch.nn.functional import logsigmoid
+
+    margin = beta * (logps.s_theta - logps.s_ref)
+    exponential = (logsigmoid(margin / gamma) - margin).exp()
+    return exponential - (-margin / gamma).sigmoid() * logsigmoid(margin)
+
+
+@register("sigmoid_norm", length_normalised=True, beta=BETA)
+def sigmoid_norm(logps: PairLogps, *, beta: float) -> Tensor:
+    """DPO on log ratios per token: -log sigmoid(beta (r_w/|y_w| - r_l/|y_l|)); TRL's `sigmoid_norm` (Tulu 3's loss)."""
+    from torch.nn.functional import logsigmoid
+
+    chosen = logps.chosen_log_ratio / logps.chosen_lengths
+    return -logsigmoid(beta * (chosen - logps.rejected_log_ratio / logps.rejected_lengths))

@@ -45,3 +45,26 @@ def nca_pair(logps: PairLogps, *, beta: float) -> Tensor:
 
     chosen, rejected = beta * logps.chosen_log_ratio, beta * logps.rejected_log_ratio
     return -logsigmoid(chosen) - (logsigmoid(-chosen) + logsigmoid(-rejected)) / 2
+
+
+@register("apo_down", beta=BETA)
+def apo_down(logps: PairLogps, *, beta: float) -> Tensor:
+    """APO-down (D'Oosterlinck et al. 2024, Eq. 8): sigmoid(beta r_w) + 1 - sigmoid(beta (r_w - r_l)); TRL's `apo_down`.
+
+    For pairs whose chosen response is worse than what the policy writes: both are made less likely, the rejected more
+    so.
+    """
+    chosen, rejected = beta * logps.chosen_log_ratio, beta * logps.rejected_log_ratio
+    return chosen.sigmoid() + (rejected - chosen).sigmoid()
+
+
+@register("bco_pair", beta=BETA)
+def bco_pair(logps: PairLogps, *, beta: float) -> Tensor:
+    """BCO on pairs (Jung et al. 2024): -log sigmoid(beta r_w) - log sigmoid(-beta r_l); TRL 1's `bco_pair`.
+
+    A classifier of the two responses. The paper and TRL before 1.0 subtract from both rewards a running mean of all
+    rewards so far; TRL 1 leaves it out, and so does this, because it makes a pair's loss depend on what came before.
+    """
+    from torch.nn.functional import logsigmoid
+
+    return -logsigmoid(beta * logps.chosen_log_ratio) - logsigmoid(-beta * logps.rejected_log_ratio)

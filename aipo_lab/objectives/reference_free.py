@@ -47,6 +47,15 @@ def orpo(logps: PairLogps, *, beta: float) -> Tensor:
     return logps.nll - beta * logsigmoid(chosen - rejected)
 
 
+@register("sft", nll_weight=1.0, reference_free=True, length_normalised=True)
+def sft(logps: PairLogps) -> Tensor:
+    """The chosen response's NLL per token alone, of use as a term of `weighted_sum`; TRL's `sft`.
+
+    The mean is per response; TRL takes it over all chosen tokens of a batch, which is the same for one pair.
+    """
+    return logps.nll + 0 * logps.rejected  # the rejected response has a gradient, of 0, as in every objective
+
+
 def _log_odds(mean_logps: Tensor) -> Tensor:
     """log(p / (1-p)) of p = exp(mean_logps).
 

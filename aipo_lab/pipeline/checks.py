@@ -1,7 +1,8 @@
 """What a recipe asks for and cannot have: found from the recipe and this machine alone, before any work.
 
-Every check gives sentences that name value, rule and next step. `plan`, `sweep` and `run` do all of them; looking at
-the results of another machine does none.
+Every check gives sentences that name value, rule and next step. `sweep` and `run` do all of them; `plan`, which may be
+for another machine, refuses what no machine could run and tells what this one lacks; looking at the results of another
+machine does none.
 """
 
 from __future__ import annotations
@@ -13,9 +14,14 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from aipo_lab.assets.arena_hard import CL100K_BASE
+from aipo_lab.assets.library import find
 from aipo_lab.core.errors import UserError
 from aipo_lab.core.origins import Origins
 from aipo_lab.core.paths import is_there
+from aipo_lab.generation import near_duplicates
+from aipo_lab.generation.engine import ENGINES
+from aipo_lab.models.size import known_models
 from aipo_lab.pipeline.recipe import Recipe
 from aipo_lab.worlds.world import get_world
 
@@ -28,16 +34,35 @@ class Problem(NamedTuple):
     others: tuple[str, ...] = ()
 
 
-def check_recipes(recipes: Sequence[tuple[Recipe, Origins]], source: str) -> None:
-    """Raise one `UserError` with every problem of any recipe, each once; `source` says where they were written."""
+Check = Callable[[Recipe], Iterator[Problem]]
+
+
+def check_recipes(
+    recipes: Sequence[tuple[Recipe, Origins]], source: str, checks: Sequence[Check] | None = None
+) -> None:
+    """Raise one `UserError` with every problem of any recipe, each once; `source` says where they were written.
+
+    `checks`: `CHECKS`, all of them, unless others are given.
+    """
     problems = {
         origins.blame_all([problem.key, *problem.others], f"{problem.key}: {problem.text}"): None
         for recipe, origins in recipes
-        for check in CHECKS
+        for check in (CHECKS if checks is None else checks)
         for problem in check(recipe)
     }
     if problems:
         raise UserError.from_problems(f"{source} cannot run:", problems)
+
+
+def machine_problems(recipes: Sequence[Recipe]) -> list[str]:
+    """Why this machine cannot run recipes that another could, each reason once."""
+    found = {
+        f"{problem.key}: {problem.text}": None
+        for recipe in recipes
+        for check in MACHINE_CHECKS
+        for problem in check(recipe)
+    }
+    return list(found)
 
 
 def batch_problems(recipe: Recipe) -> Iterator[Problem]:
@@ -49,10 +74,12 @@ def batch_problems(recipe: Recipe) -> Iterator[Problem]:
     if recipe.instruct.source == "pool" and recipe.world is not None and recipe.prompts.source == "world":
         n_pool = len(get_world(recipe.world.name, recipe.world.seed).pool())
         n_pairs, pool = min(n_pairs, n_pool), f", the pool holds {n_pool}"
+    n_prompts, per_prompt = n_pairs, recipe.pair.select.pairs_per_prompt
+    n_pairs *= per_prompt
     if train.batch_size > n_pairs:
         yield Problem(
             "train.batch_size",
-            f"{train.batch_size} pairs do not exist: {n_pairs} prompts (instruct.n_prompts{pool}) make at most "
+            f"{train.batch_size} pairs do not exist: {n_prompts} prompts (instruct.n_prompts{pool}) make at most "
             f"{n_pairs} pairs an iteration; lower train.batch_size or raise instruct.n_prompts",
             ("instruct.n_prompts",),
         )
@@ -86,11 +113,43 @@ def package_problems(recipe: Recipe) -> Iterator[Problem]:
     """Optional packages that the recipe needs and this Python lacks."""
     if recipe.train.lora is not None and importlib.util.find_spec("peft") is None:
         yield Problem("train.lora", "needs the package peft; install it with: pip install 'aipo-lab[lora]'")
+    yield from _instruct_packages(recipe)
     parallel = recipe.compute.parallel
     if parallel != "data" and importlib.util.find_spec("deepspeed") is None:
         yield Problem(
             "compute.parallel",
             f"{parallel} needs the package deepspeed; install it with: pip install 'aipo-lab[deepspeed]'",
+        )
+
+
+def _instruct_packages(recipe: Recipe) -> Iterator[Problem]:
+    if recipe.instruct.source != "self_instruct" or recipe.pairs is not None:
+        return
+    if recipe.instruct.near_duplicates is not None and importlib.util.find_spec(near_duplicates.PACKAGE) is None:
+        needed = f"needs the package {near_duplicates.PACKAGE}; install it with: {near_duplicates.INSTALL}"
+        yield Problem("instruct.near_duplicates", needed)
+    if recipe.instruct.style == "official" and importlib.util.find_spec("tiktoken") is None:
+        yield Problem(
+            "instruct.style",
+            "official counts tokens with the package tiktoken; install it with: pip install 'aipo-lab[benchmarks]'",
+        )
+    if recipe.instruct.style == "official":
+        try:
+            find(CL100K_BASE.name)
+        except UserError as error:
+            yield Problem("instruct.style", f"official counts cl100k tokens: {error}")
+
+
+def engine_problems(recipe: Recipe) -> Iterator[Problem]:
+    """What keeps the generation engine from work on this machine."""
+    engine = ENGINES.get(recipe.engine.name)
+    for text in engine.problems(recipe.engine):
+        yield Problem("engine", text)
+    if engine.fixed_weights:
+        yield Problem(
+            "engine.name",
+            f"{recipe.engine.name} samples from the weights that a server loaded, and iterations train new ones; use "
+            "transformers or vllm here, and this engine for `aipo-lab evaluate`",
         )
 
 
@@ -166,7 +225,10 @@ def _positions(source: str) -> int | None:
 
         return MAX_POSITIONS
     folder = _model_folder(source)
-    return model_positions(folder) if folder else None
+    if folder is None:
+        shape = known_models().get(source)
+        return None if shape is None else shape.positions
+    return model_positions(folder)
 
 
 def model_positions(folder: Path) -> int | None:
@@ -193,10 +255,8 @@ def _model_folder(source: str) -> Path | None:
         return Path(source) if is_there(Path(source)) and Path(source).is_dir() else None
 
 
-CHECKS: tuple[Callable[[Recipe], Iterator[Problem]], ...] = (
-    batch_problems,
-    sampling_problems,
-    package_problems,
-    device_problems,
-    position_problems,
-)
+RECIPE_CHECKS: tuple[Check, ...] = (batch_problems, sampling_problems, position_problems)
+"""What no machine could run."""
+MACHINE_CHECKS: tuple[Check, ...] = (package_problems, engine_problems, device_problems)
+"""What this machine cannot run."""
+CHECKS: tuple[Check, ...] = (*RECIPE_CHECKS, *MACHINE_CHECKS)

@@ -9,6 +9,8 @@ from typing import Any
 from aipo_lab.benchmarks.catalogue import BENCHMARKS, official_entry
 from aipo_lab.benchmarks.held_out import HeldOutSettings
 from aipo_lab.benchmarks.resources import BenchmarkResources
+from aipo_lab.core.errors import MissingDependency, UserError
+from aipo_lab.core.offline import without_hub
 from aipo_lab.pipeline.evaluation_graph import make_node
 from aipo_lab.pipeline.recipe import Recipe
 from aipo_lab.prompts.reading import DataPlace, DataRequest, FoundData, find_data
@@ -30,6 +32,25 @@ def find_all_data(recipes: Iterable[Recipe]) -> dict[str, FoundData]:
     """The data of all recipes by `DataRequest.key`; see `find_data` for errors."""
     requests = {request.key: request for recipe in recipes if (request := data_request(recipe)) is not None}
     return {key: find_data(request) for key, request in requests.items()}
+
+
+def foresee_all_data(recipes: Iterable[Recipe]) -> tuple[dict[str, FoundData], list[str]]:
+    """The data for a plan, which downloads none: stand-ins for datasets of the hub that are not here, and why not.
+
+    Raises `UserError` as `find_data` does for files.
+    """
+    requests = {request.key: request for recipe in recipes if (request := data_request(recipe)) is not None}
+    found, missing = {}, []
+    for key, request in requests.items():
+        try:
+            with without_hub():
+                found[key] = find_data(request)
+        except (UserError, MissingDependency) as error:
+            if request.place.path is not None:
+                raise
+            found[key] = FoundData(place=request.place, content=f"not here: {request.place.text()}")
+            missing.append(str(error))
+    return found, missing
 
 
 def data_node(

@@ -53,10 +53,11 @@ class EvaluationGraph:
             **self._questions(name, settings),
             **settings.model_dump(include=set(SAMPLING_KEYS)),
             "seed": derive_seed(self.seed, "answer", name),
-            "engine": self.engine.model_dump(),
+            "engine": self.engine.identity(),
             "chat": self.chat.model_dump(),
         }
-        return make_node("answer_official", config, {"policy": policy} | self._asked(name), self.runtime)
+        runtime = self.runtime.model_copy(update={"engine": self.engine.how()})
+        return make_node("answer_official", config, {"policy": policy} | self._asked(name), runtime)
 
     def given(self, name: str, file: Path, sha256: str) -> StageNode:
         """The answers of an official answer file."""

@@ -17,6 +17,7 @@ from aipo_lab.core.seeds import derive_seed
 from aipo_lab.pipeline.base_model import BaseModel
 from aipo_lab.pipeline.data import data_node
 from aipo_lab.pipeline.evaluation_graph import EvaluationGraph, JudgingPlace, make_node
+from aipo_lab.pipeline.iteration_axes import IterationAxes
 from aipo_lab.pipeline.recipe import Recipe
 from aipo_lab.prompts.reading import FoundData
 from aipo_lab.ranking.ranker import RANKERS, RankerResources
@@ -83,14 +84,14 @@ class GraphBuilder:
         self.recipe = recipe
         self.ranker = ranker
         self.base_model = base_model
-        self.runtime = base_model.runtime(runtime)
+        self.runtime = base_model.runtime(runtime).model_copy(update={"engine": recipe.engine.how()})
         self.data = data_node(recipe, data, resources, self.runtime)
         chat = recipe.model.chat()
         self.official = EvaluationGraph(
             recipe.benchmarks, recipe.engine, recipe.seed, resources, self.runtime, place, chat, self.data
         )
         self.world = recipe.world.model_dump() if recipe.world else None
-        self.engine, self.chat = recipe.engine.model_dump(), chat.model_dump()
+        self.engine, self.chat = recipe.engine.identity(), chat.model_dump()
         in_world = {} if self.world is None else {"world": self.world}
         known = in_world if RANKERS.get(recipe.rank.ranker).needs_world else {}
         instruct = in_world | {"engine": self.engine} | self._pool()
@@ -98,7 +99,7 @@ class GraphBuilder:
             "instruct": recipe.instruct.model_dump(mode="json") | instruct,
             "respond": recipe.respond.model_dump(mode="json") | {"engine": self.engine, "chat": self.chat},
             "rank": recipe.rank.model_dump(mode="json") | dict(ranker.identity) | known,
-            "pair": recipe.pair.model_dump(mode="json"),
+            "pair": recipe.pair.key_values(),
             "train": recipe.train.model_dump(mode="json"),
         }
         self.base = self._node("base", base_model.config(recipe), {})
@@ -110,8 +111,9 @@ class GraphBuilder:
         """The trial's graph."""
         base = policy = self.base
         iterations = []
+        axes = IterationAxes(self.recipe, base, self._node)
         for t in range(self.recipe.iterations):
-            steps = self._steps(t, policy)
+            steps = self._steps(t, policy, axes)
             iterations.append(self._iteration(t, policy, base, steps))
             policy = steps["train"]
         iterations.append(self._iteration(self.recipe.iterations, policy, base, {}))
@@ -134,18 +136,35 @@ class GraphBuilder:
                 scores[name] = self.official.scores(name, answers[name], baseline)
         return Iteration(t, policy, answers, scores, steps, self.data)
 
-    def _steps(self, t: int, policy: StageNode) -> dict[str, StageNode]:
+    def _steps(self, t: int, policy: StageNode, axes: IterationAxes) -> dict[str, StageNode]:
         """The stages that lead from theta_t to theta_{t+1}."""
         recipe = self.recipe
-        inputs = {"policy": policy}
         made = self._generated(t, policy) if recipe.pairs is None else {"pair": self._given(t)}
-        inputs |= {"pairs": made["pair"]}
+        data = axes.data(made["pair"])
+        inputs = {"policy": axes.start(policy), "pairs": data}
+        if data.stage == "accumulate":
+            made["accumulate"] = data
         if not recipe.objective.definition.reference_free:
             settings = ReferenceConfig.for_training(recipe.train, derive_seed(recipe.seed, t, "train"))
-            made["reference"] = self._node("reference", settings.model_dump(exclude_none=True), inputs)
+            measured = axes.reference(t, policy)
+            if measured.stage == "ema":
+                made["ema"] = measured
+            tails = {"tails": True} if recipe.objective.definition.needs_tails else {}
+            reference_inputs = {"policy": measured, "pairs": data}
+            made["reference"] = self._node(
+                "reference", settings.model_dump(exclude_none=True) | tails, reference_inputs
+            )
             inputs |= {"reference": made["reference"]}
-        made["train"] = self._seeded("train", t, inputs, objective=recipe.objective.at(t).model_dump())
+        made["train"] = self._seeded("train", t, inputs, objective=recipe.objective.at(t).model_dump(exclude_none=True))
         return made
+
+    def _pairs(self, t: int, ranking: StageNode, policy: Mapping[str, StageNode]) -> StageNode:
+        """The pairs; a seed and the policy (for its tokenizer) are in their key only where they have a part."""
+        pair = self.recipe.pair
+        inputs = {"ranking": ranking} | (dict(policy) if pair.filters.needs_tokenizer else {})
+        if pair.select.is_random:
+            return self._seeded("pair", t, inputs)
+        return self._node("pair", self.settings["pair"], inputs)
 
     def _generated(self, t: int, policy: StageNode) -> dict[str, StageNode]:
         """The stages that make pairs with theta_t."""
@@ -154,7 +173,7 @@ class GraphBuilder:
         prompts = self._seeded("instruct", t, inputs | pool)
         responses = self._seeded("respond", t, inputs | {"prompts": prompts})
         ranking = self._with_ranker(self._seeded("rank", t, {"responses": responses}))
-        pairs = self._node("pair", self.settings["pair"], {"ranking": ranking})
+        pairs = self._pairs(t, ranking, inputs)
         return {"instruct": prompts, "respond": responses, "rank": ranking, "pair": pairs}
 
     def _given(self, t: int) -> StageNode:

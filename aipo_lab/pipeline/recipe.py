@@ -21,7 +21,8 @@ from aipo_lab.core.yaml_text import YamlDocument
 from aipo_lab.generation.engine import EngineChoice
 from aipo_lab.generation.transformers_engine import TransformersEngineSettings
 from aipo_lab.models.template import DEFAULT_DATE, ChatSettings, TemplateDate, TemplateText
-from aipo_lab.objectives import ObjectiveDefinition, get_definition, get_objective, hyperparameter_problems
+from aipo_lab.pipeline.iteration_axes import ReferencePolicy, TrainingData, TrainingStart
+from aipo_lab.pipeline.objective import ObjectiveConfig
 from aipo_lab.pipeline.world_use import world_problems
 from aipo_lab.prompts.pairs import PairsSettings
 from aipo_lab.prompts.source import PromptChoice
@@ -31,69 +32,10 @@ from aipo_lab.ranking.ranker import RankerChoice
 from aipo_lab.stages.instruct import InstructSettings
 from aipo_lab.stages.pair import PairSettings
 from aipo_lab.stages.respond import RespondSettings
-from aipo_lab.training.config import ObjectiveSettings, ParallelSettings, TrainSettings
+from aipo_lab.training.config import ParallelSettings, TrainSettings
 from aipo_lab.training.deepspeed_config import contradictions, read_deepspeed
 from aipo_lab.worlds.micro.base_model import MicroBaseConfig
 from aipo_lab.worlds.world import WorldConfig
-
-Schedule = float | list[float]
-"""A hyperparameter: one value, or one value per iteration."""
-
-
-class ObjectiveConfig(StrictModel):
-    """The objective and its hyperparameters; left-out ones take the objective's defaults."""
-
-    name: str = Field("dpo", description="objective: see aipo_lab.objectives")
-    beta: Schedule | None = Field(
-        None, description="strength of the preference term, > 0 (tau of ipo, 1/eta of sppo, lambda of the orpo paper)"
-    )
-    alpha: Schedule | None = Field(
-        None,
-        description="weight of the agreement term (of the NLL term in dpo_nll, rpo, cpo; of the length term in r_dpo)",
-    )
-    gamma: Schedule | None = Field(None, description="target margin of simpo")
-    lambda_: Schedule | None = Field(None, alias="lambda", description="weight of the NLL term of aipo")
-    label_smoothing: Schedule | None = Field(None, description="assumed share of flipped preferences, 0 to 0.5")
-
-    @field_validator("beta", "alpha", "gamma", "lambda_", "label_smoothing", mode="before")
-    @classmethod
-    def _number_or_schedule(cls, value: object) -> object:
-        values = value if isinstance(value, list) else [value]
-        if value is None or (values and all(_is_number(one) for one in values)):
-            return value
-        raise ValueError("must be a number, or a list with one number per iteration")
-
-    @model_validator(mode="after")
-    def _valid_for_the_objective(self) -> ObjectiveConfig:
-        definition = get_definition(self.name)
-        problems = [
-            problem
-            for key, value in self.given().items()
-            for one in (value if isinstance(value, list) else [value])
-            for problem in hyperparameter_problems(definition, {key: one})
-        ]
-        if problems:
-            raise ValueError("; ".join(problems).replace("lambda_", "lambda"))
-        return self
-
-    @property
-    def definition(self) -> ObjectiveDefinition:
-        """The registered objective."""
-        return get_definition(self.name)
-
-    def given(self) -> dict[str, Schedule]:
-        """The hyperparameters the recipe sets, by Python name."""
-        values = {key: getattr(self, key) for key in type(self).model_fields if key != "name"}
-        return {key: value for key, value in values.items() if value is not None}
-
-    def at(self, iteration: int) -> ObjectiveSettings:
-        """The objective with all hyperparameters at iteration t = 0, 1, …"""
-        chosen = {key: value[iteration] if isinstance(value, list) else value for key, value in self.given().items()}
-        return ObjectiveSettings(name=self.name, hyperparameters=get_objective(self.name, **chosen).hyperparameters)
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 class ModelConfig(StrictModel):
@@ -169,6 +111,21 @@ class Recipe(StrictModel):
     pair: PairSettings = Field(default_factory=PairSettings, description="which pairs are kept")
     train: TrainSettings = Field(default_factory=TrainSettings, description="preference training")
     objective: ObjectiveConfig = Field(default_factory=ObjectiveConfig, description="the preference loss")
+    reference: ReferencePolicy = Field(
+        "previous",
+        description="what the objective measures against at iteration t: previous (theta_t), base (theta_0), or ema "
+        "(the moving average of theta_0 to theta_t); reference-free objectives measure against nothing",
+    )
+    ema_decay: float = Field(
+        0.5, ge=0, le=1, description="with reference ema: share of the former average that stays (0: previous, 1: base)"
+    )
+    data: TrainingData = Field(
+        "fresh",
+        description="pairs of a training: fresh (the iteration's own), or accumulated (of all iterations so far)",
+    )
+    start: TrainingStart = Field(
+        "previous", description="a training starts from: previous (theta_t), or base (theta_0)"
+    )
     benchmarks: BenchmarksConfig = Field(description="what every iteration is evaluated on")
     compute: ComputeConfig = Field(default_factory=ComputeConfig, description="use of the machine")
 
@@ -180,10 +137,9 @@ class Recipe(StrictModel):
     @model_validator(mode="after")
     def _consistent(self) -> Recipe:
         problems = [
-            f"objective.{key.rstrip('_')}: a schedule needs one value per iteration, {self.iterations}, "
-            f"but has {len(value)}"
-            for key, value in self.objective.given().items()
-            if isinstance(value, list) and len(value) != self.iterations
+            f"objective.{key}: a schedule needs one value per iteration, {self.iterations}, but has {len(value)}"
+            for key, value in self.objective.schedules().items()
+            if len(value) != self.iterations
         ]
         if not self.benchmarks.names():
             known = [*embedded_names(), *official_names()]
@@ -193,6 +149,10 @@ class Recipe(StrictModel):
             for name, settings in self.benchmarks.official().items()
             if isinstance(settings.iterations, list) and max(settings.iterations) > self.iterations
         ]
+        if "ema_decay" in self.model_fields_set and self.reference != "ema":
+            problems.append(
+                f"ema_decay: has no effect with reference {self.reference!r}; set reference: ema, or drop it"
+            )
         problems += [f"compute: {problem}" for problem in contradictions(self.train, self.compute)]
         problems += world_problems(self.world, self)
         if problems:
@@ -201,7 +161,8 @@ class Recipe(StrictModel):
 
     def resolved(self) -> dict[str, Any]:
         """The whole recipe as plain values, keys as written in YAML."""
-        values = self.model_dump(mode="json", by_alias=True, exclude_none=True)
+        unused = set() if self.reference == "ema" else {"ema_decay"}  # given, it is refused without effect
+        values = self.model_dump(mode="json", by_alias=True, exclude_none=True, exclude=unused)
         return values if self.world else {**values, "world": None}
 
 
@@ -213,13 +174,31 @@ def profile_names() -> list[str]:
 
 
 def profile_values(name: str) -> dict[str, Any]:
-    """The values of a shipped profile; raises `UserError` listing the valid names."""
+    """The values of a shipped profile, which may itself be another one (`profile:`) and changes to it.
+
+    Raises `UserError` listing the valid names.
+    """
     if name not in profile_names():
         raise UserError(f"unknown profile {name!r}; {suggest(str(name), profile_names())}")
+    changes = _profile_file(name)
+    values = profile_values(changes.pop("profile")) if "profile" in changes else {}
+    for dotted, value in changes.items():
+        apply_override(values, dotted, value)
+    return {"profile": name, **values} | {"profile": name}
+
+
+def profile_lineage(name: str) -> list[str]:
+    """A shipped profile and those it builds on, itself first."""
+    base = _profile_file(name).get("profile")
+    return [name] if base is None else [name, *profile_lineage(base)]
+
+
+def _profile_file(name: str) -> dict[str, Any]:
+    """What the file of a shipped profile says."""
     text = (resources.files("aipo_lab.pipeline") / "profiles" / f"{name}.yaml").read_text(encoding="utf-8")
     values = parse_yaml(text)
     assert isinstance(values, dict)
-    return {"profile": name, **values}
+    return values
 
 
 def recipe_values(recipe_or_profile: str) -> dict[str, Any]:

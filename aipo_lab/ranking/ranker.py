@@ -84,5 +84,6 @@ class RankerDefinition(Definition):
 
 RANKERS: Registry[RankerDefinition] = Registry("ranker", "aipo_lab.rankers", "aipo_lab.ranking")
 
+
 RankerChoice = Annotated[SerializeAsAny[RankerSettings], BeforeValidator(chosen_settings(RANKERS, "ranker", "proxy"))]
 """A recipe's `rank` section: the settings of the ranker it names."""

@@ -12,7 +12,9 @@ from aipo_lab.core.jsonl import write_text_atomically
 
 HYPERPARAMETER_COLUMNS = ("beta", "alpha", "gamma", "lambda")
 STATES = ("complete", "failed", "pending")
-FIXED_COLUMNS = ("trial", "objective", *HYPERPARAMETER_COLUMNS, "iteration", "state")
+REQUIRED_COLUMNS = ("trial", "objective", *HYPERPARAMETER_COLUMNS, "iteration", "state")
+FIXED_COLUMNS = (*REQUIRED_COLUMNS, "checkpoint")
+"""Files of earlier versions have no `checkpoint`."""
 
 
 @dataclass(frozen=True)
@@ -21,7 +23,8 @@ class ResultRow:
 
     `hyperparameters` maps YAML names (`beta`, `alpha`, `gamma`, `lambda`, or a dotted recipe key that the
     sweep varies) to the text shown for them. `metrics` maps `<benchmark>/<metric>` (and `…_se`) to
-    floats; `state` is `complete`, `failed` or `pending`, and only complete rows carry metrics.
+    floats; `state` is `complete`, `failed` or `pending`, and only complete rows carry metrics. `checkpoint`
+    is the artifact of the row's model, `train/<key>` or `base/<key>`; empty where nobody knows any more.
     """
 
     trial: str
@@ -30,6 +33,7 @@ class ResultRow:
     iteration: int
     state: str
     metrics: dict[str, float] = field(default_factory=dict)
+    checkpoint: str = ""
 
     def value(self, metric: str) -> float | None:
         """The metric's value, or None where this row does not have it."""
@@ -92,6 +96,7 @@ def _cells(row: ResultRow, swept: list[str], metrics: list[str]) -> list[str | i
         *(row.hyperparameters.get(name, "") for name in HYPERPARAMETER_COLUMNS),
         row.iteration,
         row.state,
+        row.checkpoint,
         *(row.hyperparameters.get(name, "") for name in swept),
         *(_format(row.metrics[name]) if name in row.metrics else "" for name in metrics),
     ]
@@ -111,7 +116,7 @@ def read_results(path: Path) -> list[ResultRow]:
     text = path.read_text(encoding="utf-8")
     reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
     try:
-        missing = [name for name in FIXED_COLUMNS if name not in (reader.fieldnames or ())]
+        missing = [name for name in REQUIRED_COLUMNS if name not in (reader.fieldnames or ())]
         if missing:
             raise ValueError(f"the columns {', '.join(missing)} are missing")
         if not text.endswith("\n"):
@@ -125,7 +130,7 @@ def _row(record: dict[str, str], place: str) -> ResultRow:
     if None in record or None in record.values():
         raise ValueError(f"{place} has another number of cells than the first line")
     others = {name: text for name, text in record.items() if text and name not in ("trial", "objective")}
-    iteration, state = others.pop("iteration", ""), others.pop("state", "")
+    iteration, state, checkpoint = (others.pop(name, "") for name in ("iteration", "state", "checkpoint"))
     if not iteration.isdigit() or state not in STATES:
         raise ValueError(f"{place}: iteration {iteration!r} or state {state!r} is none")
     return ResultRow(
@@ -135,6 +140,7 @@ def _row(record: dict[str, str], place: str) -> ResultRow:
         iteration=int(iteration),
         state=state,
         metrics={name: _number(text, f"{place}: {name}") for name, text in others.items() if "/" in name},
+        checkpoint=checkpoint,
     )
 
 

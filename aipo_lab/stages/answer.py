@@ -33,7 +33,7 @@ class AnswerConfig(StrictModel):
     chat: ChatSettings = Field(default_factory=ChatSettings, description="how prompts are rendered")
 
 
-@stage("answer", version=2, config=AnswerConfig)
+@stage("answer", version=3, config=AnswerConfig)
 def answer(context: StageContext[AnswerConfig]) -> Mapping[str, Any]:
     """Write `answers.jsonl`."""
     config = context.config

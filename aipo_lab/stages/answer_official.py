@@ -45,7 +45,7 @@ class AnswerOfficialConfig(OfficialQuestions):
     chat: ChatSettings = Field(default_factory=ChatSettings, description="how conversations are rendered")
 
 
-@stage("answer_official", version=2, config=AnswerOfficialConfig)
+@stage("answer_official", version=3, config=AnswerOfficialConfig)
 def answer_official(context: StageContext[AnswerOfficialConfig]) -> Mapping[str, Any]:
     """Write the answers; the summary counts turns that were cut off or whose prompt left the model no room.
 

@@ -14,6 +14,7 @@ from pydantic import Field
 from aipo_lab.core.config import StrictModel
 from aipo_lab.core.progress import Progress
 from aipo_lab.core.store import Artifact, ArtifactRequest, Store, parts_folder
+from aipo_lab.generation.live import stop_live_engines
 from aipo_lab.judging.calls import Judge
 from aipo_lab.judging.settings import JudgeSettings
 from aipo_lab.training.config import ParallelSettings
@@ -27,6 +28,8 @@ STAGE_NAMES = (
     "pair",
     "given_pairs",
     "slice_pairs",
+    "accumulate",
+    "ema",
     "reference",
     "train",
     "answer",
@@ -35,6 +38,9 @@ STAGE_NAMES = (
     "judge",
     "judge_official",
 )
+
+MEMORY_STAGES = ("base", "reference", "train")
+"""What computes with weights in memory of its own: an engine that lives in other processes makes room first."""
 
 RESULT_STAGES = ("judge", "judge_official")
 """What they write is reported, not an input of further stages."""
@@ -66,6 +72,9 @@ class Runtime(StrictModel):
     checkpoint_interval_s: float = Field(300, ge=0, description="seconds between checkpoints inside a training")
     parallel: ParallelSettings = Field(
         default_factory=ParallelSettings, description="how a training is spread over processes"
+    )
+    engine: dict[str, Any] = Field(
+        default_factory=dict, description="the settings of the generation engine that are in no key"
     )
     model_folder: str | None = Field(None, description="the base model's folder in this run; none: it is in the store")
     ranker_folders: dict[str, str] = Field(
@@ -173,6 +182,8 @@ def run_stage(
     inputs = {name: store.take_input(reference) for name, reference in node.request.inputs.items()}
 
     def build(folder: Path) -> Mapping[str, Any]:
+        if node.stage in MEMORY_STAGES:
+            stop_live_engines()
         context = StageContext(
             config=definition.config.model_validate(node.request.config),
             inputs=inputs,
@@ -183,4 +194,16 @@ def run_stage(
         )
         return definition.run(context)
 
-    return store.make(node.request, build, on_wait)
+    return store.make(node.request, build, on_wait, _computed_on(node))
+
+
+def _computed_on(node: StageNode) -> dict[str, Any]:
+    """The kind and number of the devices a stage runs on, as its manifest says them: plans learn speeds from it."""
+    from aipo_lab.stages.devices import devices_used
+
+    device = node.runtime.device
+    if device.startswith("cuda"):
+        import torch
+
+        device = torch.cuda.get_device_name(torch.device(device)) if torch.cuda.is_available() else device
+    return {"device": device, "devices": devices_used(node.stage, node.request.config, node.runtime)}

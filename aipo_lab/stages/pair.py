@@ -1,25 +1,30 @@
-"""Stage `pair`: best against worst candidate of every prompt, then the filters.
+"""Stage `pair`: pairs of candidates of every prompt, by default the best against the worst, then the filters.
 
 Output `pairs.jsonl`: TRL's conversational preference format (`prompt`, `chosen`, `rejected` as message lists)
 plus `id`, `prompt_token_ids` and, for both responses, `…_score`, `…_win_rate` (mean probability of beating the prompt's
-candidates by the ranker's scores), `…_tokens`, `…_token_ids` and `…_finish_reason`. The token ids are there if the
-ranked rows have them; training uses them and not the texts.
+candidates by these scores), `…_tokens`, `…_token_ids` and `…_finish_reason`. The token ids are there if the
+ranked rows have them; training uses them and not the texts. Scores are the ranker's, less the price of length where
+selection has one. Where a prompt may have several pairs, their ids are the prompt's with `/1`, `/2`, …
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pydantic import Field
 
 from aipo_lab.core.config import StrictModel
 from aipo_lab.core.errors import StageFailed
-from aipo_lab.core.jsonl import read_jsonl, write_jsonl
-from aipo_lab.models.chat import user_message
-from aipo_lab.objectives import mean_win_rates
+from aipo_lab.core.jsonl import iterate_jsonl, write_jsonl
+from aipo_lab.core.seeds import derive_seed
+from aipo_lab.curation.candidates import Candidate, candidates_of, without_duplicates
+from aipo_lab.curation.filters import FilterSettings, pair_problem, prompt_problem, text_problem
+from aipo_lab.curation.selection import PairOf, SelectSettings, select
+from aipo_lab.models.chat import bare_tokens, user_message
 from aipo_lab.stages.definition import StageContext, stage
+from aipo_lab.stages.policy_folder import policy_folder
 
 
 class PairSettings(StrictModel):
@@ -30,57 +35,117 @@ class PairSettings(StrictModel):
     )
     drop_truncated: bool = Field(True, description="drop pairs in which a response ran into the generation cap")
     drop_urls: bool = Field(True, description="drop pairs whose chosen response contains http:// or https://")
+    select: SelectSettings = Field(default_factory=SelectSettings, description="how candidates are paired")
+    filters: FilterSettings = Field(default_factory=FilterSettings, description="more reasons to drop a pair")
+
+    def key_values(self) -> dict[str, Any]:
+        """The settings as they stand in the stage's key: of the sections, what differs from the defaults."""
+        sections = {name: getattr(self, name).model_dump(mode="json", exclude_defaults=True) for name in SECTIONS}
+        given = {name: values for name, values in sections.items() if values}
+        return self.model_dump(mode="json", exclude=set(SECTIONS)) | given
 
 
-@stage("pair", version=3, config=PairSettings)
-def pair(context: StageContext[PairSettings]) -> Mapping[str, Any]:
-    """Write `pairs.jsonl`; the summary counts the pairs kept and dropped, by reason."""
-    counts: Counter[str] = Counter()
-    pairs = []
-    for row in read_jsonl(context.inputs["ranking"].file("ranking.jsonl")):
-        made = best_against_worst(row)
-        reason = _reason_to_drop(row, made, context.config)
-        counts[reason or "kept"] += 1
-        if reason is None:
-            pairs.append(made)
+SECTIONS = ("select", "filters")
+
+
+class PairConfig(PairSettings):
+    """All that determines the pairs besides the ranking, and the policy's tokenizer where filters need it."""
+
+    seed: int | None = Field(None, description="seed of rules that draw at random; none: no such rule")
+
+
+@stage("pair", version=3, config=PairConfig)
+def pair(context: StageContext[PairConfig]) -> Mapping[str, Any]:
+    """Write `pairs.jsonl`; the summary counts the pairs kept and dropped, and prompts without a pair, by reason."""
+    maker = PairMaker(context.config, _tokenizer(context))
+    pairs = [made for row in iterate_jsonl(context.inputs["ranking"].file("ranking.jsonl")) for made in maker.of(row)]
     if not pairs:
-        raise StageFailed(f"no pair was left: {dict(counts)}; loosen the `pair` section of the recipe")
+        raise StageFailed(f"no pair was left: {dict(maker.counts)}; loosen the `pair` section of the recipe")
     write_jsonl(context.folder / "pairs.jsonl", pairs)
-    return {"pairs": len(pairs), "counts": dict(sorted(counts.items()))}
+    removed = {"candidates_removed": dict(sorted(maker.removed.items()))} if maker.removed else {}
+    return {"pairs": len(pairs), "counts": dict(sorted(maker.counts.items())), **removed}
 
 
-def best_against_worst(row: Mapping[str, Any]) -> dict[str, Any]:
-    """The pair of a ranked row: minimum rank against maximum rank, lowest index on ties (official rule)."""
-    ranks = row["ranks"]
-    best, worst = ranks.index(min(ranks)), ranks.index(max(ranks))
-    win_rates = mean_win_rates(row["scores"])
-    made: dict[str, Any] = {"id": row["id"], "prompt": user_message(row["prompt"])}
+def _tokenizer(context: StageContext[PairConfig]) -> Any:
+    if not context.config.filters.needs_tokenizer:
+        return None
+    from aipo_lab.models.policy import load_tokenizer
+
+    return load_tokenizer(policy_folder(context))
+
+
+class PairMaker:
+    """Makes the pairs of ranked rows and counts what it leaves out.
+
+    `counts`: pairs kept and dropped and prompts without a pair, by reason. `removed`: candidates taken out before
+    selection, by reason. The tokenizer is needed for `filters.needs_tokenizer`.
+    """
+
+    def __init__(self, config: PairConfig, tokenizer: Any = None) -> None:
+        self.config = config
+        self.tokenizer = tokenizer
+        self.special_tokens = [] if tokenizer is None else _special_tokens(tokenizer)
+        self.counts: Counter[str] = Counter()
+        self.removed: Counter[str] = Counter()
+
+    def of(self, row: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """The pairs of a ranked row that are kept."""
+        pairs, reason = self._selected(row)
+        if reason is not None:
+            self.counts[reason] += 1
+        kept = []
+        for one in pairs:
+            reason = self._problem(row, one)
+            self.counts[reason or "kept"] += 1
+            if reason is None:
+                kept.append(one)
+        several = self.config.select.pairs_per_prompt > 1
+        return [pair_row(row, one, f"/{n}" if several else "") for n, one in enumerate(kept, start=1)]
+
+    def _selected(self, row: Mapping[str, Any]) -> tuple[list[PairOf], str | None]:
+        """The pairs that selection makes of a row, or why it makes none."""
+        settings = self.config.select
+        if self.config.filters.official and (reason := prompt_problem(len(bare_tokens(self.tokenizer, row["prompt"])))):
+            return [], reason
+        everyone = candidates_of(row, settings.length_penalty)
+        distinct = without_duplicates(everyone, settings.duplicates)
+        fit = self._fit(distinct)
+        if len(fit) < 2 and len(fit) < len(everyone):
+            return [], "same_text" if len(distinct) < 2 else "too_few_candidates"
+        return select(fit, settings, 0 if self.config.seed is None else derive_seed(self.config.seed, row["id"]))
+
+    def _fit(self, candidates: Sequence[Candidate]) -> list[Candidate]:
+        """The candidates that selection may take; what is wrong with the others is counted."""
+        settings = self.config.filters
+        if settings.applies_to != "candidates":
+            return list(candidates)
+        problems = [text_problem(one.text, settings, self.special_tokens) for one in candidates]
+        self.removed.update(problem for problem in problems if problem is not None)
+        return [one for one, problem in zip(candidates, problems, strict=True) if problem is None]
+
+    def _problem(self, row: Mapping[str, Any], made: PairOf) -> str | None:
+        config = self.config
+        limits = config.max_response_tokens, config.drop_truncated, config.drop_urls
+        return pair_problem(row, made, *limits, config.filters, self.special_tokens)
+
+
+def _special_tokens(tokenizer: Any) -> list[str]:
+    added = [str(one) for one in tokenizer.added_tokens_decoder.values()]
+    return list(dict.fromkeys([*tokenizer.all_special_tokens, *added]))
+
+
+def pair_row(row: Mapping[str, Any], pair: PairOf, suffix: str = "") -> dict[str, Any]:
+    """A pair as `pairs.jsonl` has it; `suffix` tells a prompt's pairs apart."""
+    made: dict[str, Any] = {"id": f"{row['id']}{suffix}", "prompt": user_message(row["prompt"])}
     if "prompt_token_ids" in row:
         made["prompt_token_ids"] = row["prompt_token_ids"]
-    for role, index in (("chosen", best), ("rejected", worst)):
-        response = row["responses"][index]
+    for role, one in zip(("chosen", "rejected"), pair, strict=True):
+        response = row["responses"][one.index]
         made[role] = [{"role": "assistant", "content": response["text"]}]
-        made[f"{role}_score"] = row["scores"][index]
-        made[f"{role}_win_rate"] = win_rates[index]
+        made[f"{role}_score"] = one.score
+        made[f"{role}_win_rate"] = one.win_rate
         made[f"{role}_tokens"] = response["tokens"]
         if "token_ids" in response:
             made[f"{role}_token_ids"] = response["token_ids"]
         made[f"{role}_finish_reason"] = response["finish_reason"]
     return made
-
-
-def _reason_to_drop(row: Mapping[str, Any], made: Mapping[str, Any], settings: PairSettings) -> str | None:
-    texts = [made[role][0]["content"] for role in ("chosen", "rejected")]
-    if max(row["ranks"]) == min(row["ranks"]):
-        return "all_tied"
-    if texts[0] == texts[1]:
-        return "same_text"
-    if not all(text.strip() for text in texts):
-        return "empty_response"
-    if max(made["chosen_tokens"], made["rejected_tokens"]) > settings.max_response_tokens:
-        return "too_long"
-    if settings.drop_truncated and "length" in (made["chosen_finish_reason"], made["rejected_finish_reason"]):
-        return "truncated"
-    if settings.drop_urls and ("http://" in texts[0] or "https://" in texts[0]):
-        return "url"
-    return None

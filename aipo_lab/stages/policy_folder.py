@@ -18,9 +18,9 @@ _OPENED: dict[str, str] = {}
 HOW_TO_SUPPLY = "--set model.source=FOLDER (for evaluate: --model FOLDER)"
 
 
-def policy_folder(context: StageContext[Any]) -> Path:
-    """The model folder of the stage's input `policy`; raises `StageFailed` if a base model is gone or has changed."""
-    artifact = context.inputs["policy"]
+def policy_folder(context: StageContext[Any], name: str = "policy") -> Path:
+    """The model folder of the stage's input `name`; raises `StageFailed` if a base model is gone or has changed."""
+    artifact = context.inputs[name]
     fingerprint = artifact.manifest["config"].get("fingerprint") if artifact.stage == "base" else None
     return artifact.file("model") if fingerprint is None else check_base_folder(context.runtime, fingerprint)
 

@@ -1,6 +1,7 @@
 """Stage `reference`: log-probabilities of the pairs under the policy at the start of the iteration.
 
-Output `reference.jsonl`: `id`, `chosen_logps`, `rejected_logps` (sums over response tokens in nats).
+Output `reference.jsonl`: `id`, `chosen_logps`, `rejected_logps` (sums over response tokens in nats) and, for objectives
+that need them, `chosen_tail_logps` and `rejected_tail_logps` (the part past the length of the shorter response).
 """
 
 from __future__ import annotations
@@ -16,8 +17,10 @@ from aipo_lab.models.policy import POLICIES
 from aipo_lab.stages.definition import StageContext, stage
 from aipo_lab.stages.policy_folder import policy_folder
 from aipo_lab.training.config import Precision, TrainSettings
+from aipo_lab.training.job import REFERENCE_COLUMNS
 from aipo_lab.training.logprobs import all_pair_logps
 from aipo_lab.training.pairs import load_pairs
+from aipo_lab.training.token_sums import TokenSums
 
 
 class ReferenceConfig(StrictModel):
@@ -33,6 +36,7 @@ class ReferenceConfig(StrictModel):
     seed: int | None = Field(
         None, description="the training's order of the pairs; with a 16-bit precision, whose micro-batches follow it"
     )
+    tails: bool | None = Field(None, description="whether the sums past the shorter response are written too")
 
     @classmethod
     def for_training(cls, settings: TrainSettings, seed: int) -> ReferenceConfig:
@@ -41,7 +45,7 @@ class ReferenceConfig(StrictModel):
         In float32 batch size and order change nothing beyond rounding, and trainings that differ in them share a
         reference; in 16 bits they do not.
         """
-        shared = settings.model_dump(include=set(cls.model_fields) - {"batch_size", "seed"})
+        shared = settings.model_dump(include=set(cls.model_fields) - {"batch_size", "seed", "tails"})
         order = {} if settings.precision == "float32" else {"batch_size": settings.batch_size, "seed": seed}
         return cls(**shared, **order)
 
@@ -62,12 +66,13 @@ def reference(context: StageContext[ReferenceConfig]) -> Mapping[str, Any]:
         config.precision,
         config.batch_size,
         config.seed,
+        TokenSums.TAILS if config.tails else TokenSums.PLAIN,
     )
     write_jsonl(
         context.folder / "reference.jsonl",
         (
-            {"id": pair.id, "chosen_logps": chosen, "rejected_logps": rejected}
-            for pair, (chosen, rejected) in zip(pairs, logps.tolist(), strict=True)
+            {"id": pair.id} | dict(zip(REFERENCE_COLUMNS, columns, strict=False))
+            for pair, columns in zip(pairs, logps.tolist(), strict=True)
         ),
     )
     return {"pairs": len(pairs)}

@@ -42,7 +42,7 @@ class RespondConfig(RespondSettings):
     chat: ChatSettings = Field(default_factory=ChatSettings, description="how prompts are rendered")
 
 
-@stage("respond", version=2, config=RespondConfig)
+@stage("respond", version=3, config=RespondConfig)
 def respond(context: StageContext[RespondConfig]) -> Mapping[str, Any]:
     """Write `responses.jsonl`; the summary counts prompts left out, tokens and truncated candidates."""
     config = context.config

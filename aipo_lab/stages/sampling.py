@@ -7,10 +7,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from aipo_lab.generation.engine import Completion, Engine, open_engine
+from aipo_lab.generation.engine import ENGINES, Completion, Engine, KeepsReplies, open_engine
 from aipo_lab.generation.sharded import generate_in_shards
 from aipo_lab.models.chat import turn_end_token
 from aipo_lab.models.decoding import ignored_settings
+from aipo_lab.models.outline import policy_outline
 from aipo_lab.models.policy import POLICIES, Policy
 from aipo_lab.models.template import ChatSettings
 from aipo_lab.stages.definition import StageContext
@@ -18,13 +19,20 @@ from aipo_lab.stages.policy_folder import policy_folder
 
 
 def input_policy(context: StageContext[Any]) -> Policy:
-    """The stage's `policy` input, in the data type of its engine."""
-    return POLICIES.get(policy_folder(context), context.runtime.device, context.config.engine.dtype)
+    """The stage's `policy` input, in the data type of its engine; without weights if the engine has them elsewhere."""
+    engine, folder = context.config.engine, policy_folder(context)
+    if not ENGINES.get(engine.name).in_process:
+        return policy_outline(folder)
+    return POLICIES.get(folder, context.runtime.device, engine.dtype)
 
 
 def input_engine(context: StageContext[Any]) -> Engine:
     """The engine of the stage's settings on its `policy` input."""
-    return open_engine(context.config.engine, policy_folder(context), context.runtime.device)
+    settings = context.config.engine.with_how(context.runtime.engine)
+    engine = open_engine(settings, policy_folder(context), context.runtime.device)
+    if isinstance(engine, KeepsReplies):
+        engine.keep_replies_in(context.parts / "replies")
+    return engine
 
 
 def sample(

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from aipo_lab.core.store import Artifact
 from aipo_lab.models.policy import POLICIES
 from aipo_lab.stages.definition import StageContext, stage
 from aipo_lab.stages.policy_folder import policy_folder
@@ -29,6 +30,12 @@ def train(context: StageContext[TrainConfig]) -> Mapping[str, Any]:
     return summary
 
 
+def _is_of_start(reference: Artifact, start: Artifact) -> bool:
+    """Whether the reference is of the policy that the training starts from: then only rounding is between them."""
+    measured = reference.manifest["inputs"].get("policy")
+    return measured in (None, f"{start.stage}/{start.key}")
+
+
 def _job(context: StageContext[TrainConfig]) -> TrainingJob:
     runtime = context.runtime
     reference = context.inputs.get("reference")
@@ -38,6 +45,7 @@ def _job(context: StageContext[TrainConfig]) -> TrainingJob:
         model=policy_folder(context),
         pairs=context.inputs["pairs"].file("pairs.jsonl"),
         reference=reference and reference.file("reference.jsonl"),
+        reference_is_start=reference is None or _is_of_start(reference, context.inputs["policy"]),
         folder=context.folder,
         parts=context.parts,
         device=runtime.device,

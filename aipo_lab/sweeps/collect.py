@@ -51,7 +51,17 @@ def trial_rows(trial: Trial, graph: TrialGraph, scores: Scores, failed: bool) ->
     for iteration in graph.iterations:
         metrics = scores.of(iteration)
         state = "complete" if metrics is not None else "failed" if failed else "pending"
-        rows.append(ResultRow(trial.name, trial.objective, hyperparameters, iteration.t, state, metrics or {}))
+        rows.append(
+            ResultRow(
+                trial.name,
+                trial.objective,
+                hyperparameters,
+                iteration.t,
+                state,
+                metrics or {},
+                iteration.policy.reference,
+            )
+        )
     return rows
 
 

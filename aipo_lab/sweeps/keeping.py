@@ -38,10 +38,15 @@ def read_earlier(path: Path, sweep: Sweep) -> EarlierRows:
 
 
 def keep_earlier(rows: Sequence[ResultRow], earlier: EarlierRows) -> list[ResultRow]:
-    """`rows`, with the earlier metrics in each that is not complete now but was."""
+    """`rows`, with the earlier metrics, and the checkpoint they are about, in each that is not complete now but was."""
     return [
-        replace(row, state="complete", metrics=earlier[row.trial, row.iteration].metrics)
+        _kept(row, earlier[row.trial, row.iteration])
         if row.state != "complete" and (row.trial, row.iteration) in earlier
         else row
         for row in rows
     ]
+
+
+def _kept(row: ResultRow, before: ResultRow) -> ResultRow:
+    """The checkpoint is the earlier one too: another version of the program may give the trial's stages other keys."""
+    return replace(row, state="complete", metrics=before.metrics, checkpoint=before.checkpoint)

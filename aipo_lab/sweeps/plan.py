@@ -12,10 +12,10 @@ from statistics import fmean
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from aipo_lab.benchmarks.catalogue import official_entry
 from aipo_lab.benchmarks.resources import BenchmarkResources, find_resources
 from aipo_lab.core.store import Store
 from aipo_lab.execution.inline import threads_per_stage, worker_count
+from aipo_lab.execution.simulated import SimulatedStage, simulate
 from aipo_lab.pipeline.base_model import BaseModel, find_base_model
 from aipo_lab.pipeline.data import find_all_data
 from aipo_lab.pipeline.evaluation_graph import JudgingPlace
@@ -27,6 +27,7 @@ from aipo_lab.ranking.resources import FoundRankers, find_ranker_resources, rank
 from aipo_lab.stages.definition import STAGE_NAMES, Runtime, StageNode
 from aipo_lab.stages.stored import find_stored
 from aipo_lab.sweeps.sweep import Sweep
+from aipo_lab.sweeps.work import n_turns
 from aipo_lab.training.config import ParallelSettings
 
 SAMPLED_DURATIONS = 200
@@ -197,18 +198,12 @@ def _most_tokens(node: StageNode, recipe: Recipe) -> int:
     """The most tokens a stage can generate in one round; 0 for stages that generate nothing."""
     config = node.request.config
     if node.stage == "answer_official":
-        return recipe.benchmarks.official()[config["benchmark"]].max_new_tokens * _n_turns(config)
+        return recipe.benchmarks.official()[config["benchmark"]].max_new_tokens * n_turns(config)
     if node.stage not in ("instruct", "respond", "answer") or config.get("source") == "pool":
         return 0
     prompts = config["n_prompts"] if node.stage == "answer" else recipe.instruct.n_prompts
     per_prompt = config["n_candidates"] if node.stage == "respond" else 1
     return int(prompts) * int(per_prompt) * int(config["sampling"]["max_new_tokens"])
-
-
-def _n_turns(config: Mapping[str, Any]) -> int:
-    entry = official_entry(config["benchmark"])
-    n_questions = min(config["limit"] or entry.n_questions, entry.n_questions)
-    return n_questions * entry.n_turns
 
 
 def known_durations(graph: SweepGraph, store: Store, stored: set[str]) -> dict[str, list[float]]:
@@ -229,15 +224,23 @@ def known_durations(graph: SweepGraph, store: Store, stored: set[str]) -> dict[s
 def estimate_duration_s(graph: SweepGraph, store: Store, workers: int, stored: set[str] | None = None) -> float | None:
     """Seconds the rest of the sweep should take, from the durations of stored stages of the same kind.
 
+    They are scheduled on the workers as they will be: a trial's stages wait for each other.
     None when a stage that is left to do has never run in this store. `stored` as for `plan_stages`.
     """
     if stored is None:
         stored = find_stored(graph.nodes.values(), store)
     known_s = known_durations(graph, store, stored)
-    left = Counter(node.stage for reference, node in graph.nodes.items() if reference not in stored)
-    if any(not known_s[stage] for stage in left):
-        return None
-    return sum(count * fmean(known_s[stage]) for stage, count in left.items()) / max(workers, 1)
+    left = {reference: node for reference, node in graph.nodes.items() if reference not in stored}
+    means_s = {}
+    for stage in {node.stage for node in left.values()}:
+        if not known_s[stage]:
+            return None
+        means_s[stage] = fmean(known_s[stage])
+    stages = {
+        reference: SimulatedStage(means_s[node.stage], 1, tuple(node.request.inputs.values()))
+        for reference, node in left.items()
+    }
+    return simulate(stages, max(workers, 1)).wall_s
 
 
 def sweep_workers(sweep: Sweep) -> int:

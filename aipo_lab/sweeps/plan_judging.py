@@ -3,28 +3,34 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NoReturn
 
-from aipo_lab.benchmarks.catalogue import load_official, needs_judge
+from aipo_lab.benchmarks.catalogue import files_fingerprint, load_official, needs_judge
 from aipo_lab.benchmarks.config import BenchmarksConfig
 from aipo_lab.benchmarks.official import Answer, OfficialBenchmark
+from aipo_lab.core.errors import UserError
 from aipo_lab.core.progress import Progress
 from aipo_lab.core.store import Store
-from aipo_lab.judging.calls import JudgeRequest
+from aipo_lab.judging.calls import CHARACTERS_PER_TOKEN, JudgeRequest
 from aipo_lab.judging.ledger import SharedBudget, command_ledger
-from aipo_lab.judging.money import CHARACTERS_PER_TOKEN, CostEstimate, Price, estimate_cost, find_price, usd_text
+from aipo_lab.judging.money import CostEstimate, Price, estimate_cost, find_price, usd_text
 from aipo_lab.judging.settings import JudgeSettings
 from aipo_lab.sweeps.plan import SweepGraph
+from aipo_lab.sweeps.throughputs import throughputs
+from aipo_lab.sweeps.work import n_turns
 
 
-def judging_costs(graph: SweepGraph, store: Store) -> dict[str, CostEstimate]:
+def judging_costs(
+    graph: SweepGraph, store: Store, one_score: Callable[[str, BenchmarksConfig], CostEstimate] | None = None
+) -> dict[str, CostEstimate]:
     """The cost of the scores that are left to make, by official benchmark of the sweep.
 
-    An upper estimate: every answer is taken to be as long as its cap, and replies that are stored already count as
-    calls. Raises `UserError` and `MissingDependency` as loading the benchmarks does.
+    `one_score`: what one of them costs, `benchmark_cost` unless given, an upper estimate: every answer is taken to be
+    as long as its cap. Replies that are stored already count as calls. Raises `UserError` and `MissingDependency` as
+    loading the benchmarks does.
     """
     left: Counter[tuple[str, str]] = Counter()
     for node in graph.nodes.values():
@@ -37,8 +43,8 @@ def judging_costs(graph: SweepGraph, store: Store) -> dict[str, CostEstimate]:
         config = graph.recipes[trial].benchmarks
         settings = benchmark, config.model_dump_json()
         if settings not in known:
-            known[settings] = benchmark_cost(benchmark, config)
-        costs[benchmark] = _sum([costs.get(benchmark, CostEstimate(0, 0, 0, 0.0)), *[known[settings]] * n_scores])
+            known[settings] = (one_score or benchmark_cost)(benchmark, config)
+        costs[benchmark] = sum_costs([costs.get(benchmark, CostEstimate(0, 0, 0, 0.0)), *[known[settings]] * n_scores])
     return costs
 
 
@@ -62,7 +68,7 @@ def limit_warning(graph: SweepGraph, store: Store, budget: SharedBudget) -> str 
     """What to say where a sweep's judging could cost more than its limit; None where it cannot."""
     if budget.limit_usd is None:
         return None
-    most = _sum(judging_costs(graph, store).values()).usd
+    most = sum_costs(judging_costs(graph, store).values()).usd
     if most is None or most <= budget.limit_usd:
         return None
     return (
@@ -75,9 +81,46 @@ def benchmark_cost(name: str, config: BenchmarksConfig) -> CostEstimate:
     """What judging one model once costs."""
     settings, judge = config.official()[name], config.judge
     assert judge is not None
-    price = Price(input=0, output=0) if judge.engine == "local" else find_price(judge.model, judge.prices)
+    price = _price(config)
     benchmark = load_official(name, settings.limit)
     return estimate_cost(_requests(benchmark, judge, settings.max_new_tokens * CHARACTERS_PER_TOKEN), price)
+
+
+def foreseen_cost(name: str, config: BenchmarksConfig) -> CostEstimate:
+    """`benchmark_cost`, from the table of throughputs where the benchmark's data files are not on this machine."""
+    try:
+        files_fingerprint(name)
+    except UserError:
+        if name not in throughputs().judging:
+            raise
+        return _tabled_cost(name, config, most=True)
+    return benchmark_cost(name, config)
+
+
+def expected_cost(name: str, config: BenchmarksConfig) -> CostEstimate:
+    """What judging one model once costs with answers and replies of the lengths that the table expects.
+
+    The upper estimate for a benchmark that is not in the table.
+    """
+    return _tabled_cost(name, config, most=False) if name in throughputs().judging else benchmark_cost(name, config)
+
+
+def _tabled_cost(name: str, config: BenchmarksConfig, most: bool) -> CostEstimate:
+    table, settings = throughputs(), config.official()[name]
+    work, cap = table.judging[name], settings.max_new_tokens
+    answer_tokens = cap if most else min(cap, table.lengths[name].value)
+    calls = n_turns({"benchmark": name, "limit": settings.limit}) * work.calls
+    prompt_tokens = round(calls * (work.characters / CHARACTERS_PER_TOKEN + work.answers * answer_tokens))
+    completion_tokens = calls * (work.most if most else work.reply)
+    price = _price(config)
+    usd = None if price is None else price.cost_usd(prompt_tokens, completion_tokens)
+    return CostEstimate(calls, prompt_tokens, completion_tokens, usd)
+
+
+def _price(config: BenchmarksConfig) -> Price | None:
+    judge = config.judge
+    assert judge is not None
+    return Price(input=0, output=0) if judge.engine == "local" else find_price(judge.model, judge.prices)
 
 
 class _Asked(Exception):
@@ -111,7 +154,8 @@ def _requests(benchmark: OfficialBenchmark, judge: JudgeSettings, answer_chars: 
     return []
 
 
-def _sum(costs: Iterable[CostEstimate]) -> CostEstimate:
+def sum_costs(costs: Iterable[CostEstimate]) -> CostEstimate:
+    """Several costs together; money is unknown if that of one is."""
     parts = list(costs)
     prices = [part.usd for part in parts]
     return CostEstimate(

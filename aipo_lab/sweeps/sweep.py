@@ -17,9 +17,10 @@ from aipo_lab.core.errors import UserError
 from aipo_lab.core.origins import Origins, file_origins
 from aipo_lab.core.overrides import apply_all, apply_overrides, set_text
 from aipo_lab.core.yaml_text import YamlDocument
-from aipo_lab.pipeline.checks import check_recipes
+from aipo_lab.pipeline.checks import CHECKS, RECIPE_CHECKS, check_recipes
 from aipo_lab.pipeline.recipe import Recipe, build_recipe, profile_names, profile_values, recipe_document
 from aipo_lab.results.selection import SelectionRule, parse_rule
+from aipo_lab.sweeps.scale import at_profile
 from aipo_lab.sweeps.space import entry_place, grid, section_problems, space_problems
 from aipo_lab.sweeps.trial import Trial, build_trials, point_origins, trial_name
 
@@ -27,6 +28,14 @@ __all__ = ["Sweep", "Trial", "build_trials", "load_sweep", "single_run", "trial_
 
 RESERVED_NAMES = ("store", "evaluations")
 """Folders of `runs/` that are not sweeps'."""
+
+
+class ScaleSpec(StrictModel):
+    """What a sweep file says instead for another profile."""
+
+    description: str = Field("", description="what the sweep is for, at this scale")
+    recipe: dict[str, Any] = Field(default_factory=dict, description="stands for the file's recipe")
+    space: list[dict[str, Any]] | None = Field(None, min_length=1, description="stands for the file's space")
 
 
 class SweepSpec(StrictModel):
@@ -45,12 +54,24 @@ class SweepSpec(StrictModel):
         description="grids: each entry an objective and lists of values for its hyperparameters or recipe keys",
     )
     select: str = Field("top_left", description="rule that picks the best trial")
+    profiles: dict[str, ScaleSpec] = Field(
+        default_factory=dict,
+        description="by profile: a recipe, space and description that stand for the file's with that profile, or one "
+        "that builds on it",
+    )
 
     @field_validator("name", mode="before")
     @classmethod
     def _one_spelling(cls, name: object) -> object:
         """Composed and decomposed letters look the same, and are the same file to some systems."""
         return unicodedata.normalize("NFC", name) if isinstance(name, str) else name
+
+    @field_validator("profiles")
+    @classmethod
+    def _known_profiles(cls, profiles: dict[str, ScaleSpec]) -> dict[str, ScaleSpec]:
+        if unknown := [name for name in profiles if name not in profile_names()]:
+            raise ValueError(f"unknown profile {unknown[0]!r}; {suggest(unknown[0], profile_names())}")
+        return profiles
 
     @field_validator("name")
     @classmethod
@@ -78,15 +99,21 @@ class Sweep:
 
 
 def load_sweep(
-    path: Path, profile: str | None = None, overrides: Sequence[tuple[str, Any]] = (), check: bool = False
+    path: Path,
+    profile: str | None = None,
+    overrides: Sequence[tuple[str, Any]] = (),
+    check: bool = False,
+    elsewhere: bool = False,
 ) -> Sweep:
     """The sweep of a file, with `--profile` and `--set` applied; with `check`, one that this machine can run.
+
+    With `elsewhere` as well, one that some machine could run.
 
     Raises `UserError` with every problem of the file or of any trial's recipe.
     """
     if str(path) in profile_names():
         raise UserError(f"{path} is a profile, not a sweep file; run one trial of it with: aipo-lab run {path}")
-    document = read_yaml_document(path, "sweep file")
+    document = at_profile(read_yaml_document(path, "sweep file"), profile)
     source = _with_settings(f"sweep file {path}", overrides)
     spec = validate(SweepSpec, document.value, f"sweep file {path}", file_origins(document))
     problems = section_problems(spec.recipe, "recipe", document) + space_problems(spec.space, overrides, document)
@@ -100,7 +127,8 @@ def load_sweep(
     _check_metric(rule, trials[0].recipe)
     if check:
         written = [point_origins(origins, trial.settings, place) for trial, place in zip(trials, places, strict=True)]
-        check_recipes(list(zip((trial.recipe for trial in trials), written, strict=True)), source)
+        recipes = list(zip((trial.recipe for trial in trials), written, strict=True))
+        check_recipes(recipes, source, RECIPE_CHECKS if elsewhere else CHECKS)
     _pin_judge(base, trials[0].recipe)
     return Sweep(
         name=spec.name if profile in (None, spec.profile) else f"{spec.name}-{profile}",

@@ -15,7 +15,7 @@ from aipo_lab.core.numbers import value_text
 from aipo_lab.core.origins import Origins
 from aipo_lab.pipeline.recipe import Recipe, build_recipe
 
-PLAIN_RECIPE_KEYS = ("seed", "iterations")
+PLAIN_RECIPE_KEYS = ("seed", "iterations", "reference", "ema_decay", "data", "start")
 """Recipe keys without a section that a space may sweep."""
 
 HYPERPARAMETERS = ("beta", "alpha", "gamma", "lambda", "label_smoothing")
@@ -57,8 +57,10 @@ class Trial:
         a schedule that stays the same).
         """
         recipe = self.recipe
-        scheduled = any(isinstance(value, list) for value in recipe.objective.given().values())
-        objectives = [recipe.objective.at(t).model_dump() for t in range(recipe.iterations if scheduled else 1)]
+        scheduled = bool(recipe.objective.schedules())
+        objectives = [
+            recipe.objective.at(t).model_dump(exclude_none=True) for t in range(recipe.iterations if scheduled else 1)
+        ]
         same = all(one == objectives[0] for one in objectives)
         values = recipe.resolved() | {"objective": objectives[:1] if same else objectives}
         return json.dumps(values, sort_keys=True)

@@ -8,12 +8,13 @@ counted along the response's own sequence; so a row gives the same log-probabili
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 from aipo_lab.training.attention import AttentionLayout, lay_out
 from aipo_lab.training.pairs import EncodedPair
+from aipo_lab.training.token_sums import TokenSums
 from aipo_lab.training.token_tree import TokenTree
 
 if TYPE_CHECKING:
@@ -42,7 +43,8 @@ class PairBatch:
     `input_ids`, `position_ids`: (R, L). `sources`: (n,) flat index into R*L of the position that predicts a response
     token; `targets`: (n,) the token. `terms`: (m,) index into those n, which of them add up to the response in
     `responses`: (m,), 2*pair for chosen and 2*pair+1 for rejected. `lengths`: (B, 2) tokens of chosen and rejected.
-    `layout`: with `Sharing.LAYOUT`. `segments`: (R, L) without, `3 * pair + role` of a token, -1 for padding.
+    `sums`: what is added up of a response's tokens. `layout`: with `Sharing.LAYOUT`. `segments`: (R, L) without, `3 *
+    pair + role` of a token, -1 for padding.
     """
 
     input_ids: Tensor
@@ -55,6 +57,7 @@ class PairBatch:
     sharing: Sharing
     segments: Tensor | None = None
     layout: AttentionLayout | None = None
+    sums: TokenSums = TokenSums.PLAIN
 
     def attention(self, dtype: Any) -> dict[str, Any]:
         """The arguments of a model's decoder that keep responses and pairs apart."""
@@ -93,15 +96,21 @@ class _Sequence:
 
 
 def collate(
-    rows: Sequence[Sequence[EncodedPair]], pad_token_id: int, device: str, sharing: Sharing = Sharing.LAYOUT
+    rows: Sequence[Sequence[EncodedPair]],
+    pad_token_id: int,
+    device: str,
+    sharing: Sharing = Sharing.LAYOUT,
+    sums: TokenSums = TokenSums.PLAIN,
 ) -> PairBatch:
     """Lay pairs out: as one tree (`LAYOUT`), as rows with each prompt once (`MASK`), or each response in its own row.
 
     Pairs are numbered in the order of the rows.
     """
     if sharing is Sharing.LAYOUT:
-        return _collate_tree([pair for row in rows for pair in row], device)
-    return _collate_rows(rows, pad_token_id, device, sharing)
+        batch = _collate_tree([pair for row in rows for pair in row], device)
+    else:
+        batch = _collate_rows(rows, pad_token_id, device, sharing)
+    return replace(batch, sums=sums)
 
 
 def _collate_tree(pairs: Sequence[EncodedPair], device: str) -> PairBatch:

@@ -7,7 +7,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from aipo_lab.core.config import StrictModel
-from aipo_lab.objectives import Objective, get_objective
+from aipo_lab.objectives import Objective, get_objective, weighted_sum
 from aipo_lab.training.adapters import LoraSettings
 
 Precision = Literal["float32", "bfloat16", "float16"]
@@ -36,8 +36,8 @@ class TrainSettings(StrictModel):
     lora: LoraSettings | None = Field(None, description="train low-rank adapters only; left out: all weights")
 
 
-class ObjectiveSettings(StrictModel):
-    """An objective resolved for one iteration."""
+class SingleObjectiveSettings(StrictModel):
+    """An objective with the hyperparameters of one iteration."""
 
     name: str = Field(description="name in the registry of objectives")
     hyperparameters: dict[str, float] = Field(description="all of its hyperparameters")
@@ -45,6 +45,24 @@ class ObjectiveSettings(StrictModel):
     def build(self) -> Objective:
         """The objective; raises `UserError` for a name or value that is not valid."""
         return get_objective(self.name, **dict[str, Any](self.hyperparameters))
+
+
+class TermSettings(SingleObjectiveSettings):
+    """One term of a weighted sum."""
+
+    weight: float = Field(gt=0, description="factor of the term's loss")
+
+
+class ObjectiveSettings(SingleObjectiveSettings):
+    """An objective resolved for one iteration."""
+
+    terms: list[TermSettings] | None = Field(None, description="terms of a weighted sum; none: the objective's own")
+
+    def build(self) -> Objective:
+        """See `SingleObjectiveSettings.build`."""
+        if self.terms is None:
+            return super().build()
+        return weighted_sum([(term.weight, term.build()) for term in self.terms])
 
 
 class TrainConfig(TrainSettings):

@@ -31,6 +31,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+REFERENCE_COLUMNS = ("chosen_logps", "rejected_logps", "chosen_tail_logps", "rejected_tail_logps")
+
+
 class TrainingJob(StrictModel):
     """All that a process needs to know to take part in a training."""
 
@@ -39,6 +42,7 @@ class TrainingJob(StrictModel):
     model: Path = Field(description="folder of the policy at the start")
     pairs: Path = Field(description="pairs.jsonl")
     reference: Path | None = Field(description="reference.jsonl; None for a reference-free objective")
+    reference_is_start: bool = Field(True, description="whether the reference is of the policy at the start")
     folder: Path = Field(description="where the output goes")
     parts: Path = Field(description="where checkpoints go, which survive a kill")
     device: str = Field(description="torch device, without the number where there are several processes")
@@ -70,7 +74,7 @@ def run_job(job: TrainingJob, policy: Policy, progress: Progress, processes: Pro
     if adapted is not None:
         merge_adapters(adapted)
     _save(job, policy, trainer, curve)
-    return _summary(trainer, pairs, excluded, curve)
+    return _summary(trainer, pairs, excluded, curve, job.reference_is_start)
 
 
 def _updater(job: TrainingJob) -> Callable[..., Updater]:
@@ -87,11 +91,13 @@ def _checkpoint_name(parallel: ParallelSettings) -> str:
 
 
 def read_reference(path: Path, pairs: list[EncodedPair]) -> Tensor:
-    """Reference log-probabilities (len(pairs), 2), in the order of `pairs`."""
+    """Reference log-probabilities (len(pairs), 2), or 4 where the file has tails, in the order of `pairs`."""
     import torch
 
     rows = {row["id"]: row for row in iterate_jsonl(path)}
-    return torch.tensor([[rows[pair.id]["chosen_logps"], rows[pair.id]["rejected_logps"]] for pair in pairs])
+    return torch.tensor(
+        [[rows[pair.id][name] for name in REFERENCE_COLUMNS if name in rows[pair.id]] for pair in pairs]
+    )
 
 
 def _save(job: TrainingJob, policy: Policy, trainer: PairTrainer, curve: list[dict[str, float]]) -> None:
@@ -109,11 +115,15 @@ def _save(job: TrainingJob, policy: Policy, trainer: PairTrainer, curve: list[di
 
 
 def _summary(
-    trainer: PairTrainer, pairs: list[EncodedPair], excluded: dict[str, int], curve: list[dict[str, float]]
+    trainer: PairTrainer,
+    pairs: list[EncodedPair],
+    excluded: dict[str, int],
+    curve: list[dict[str, float]],
+    reference_is_start: bool,
 ) -> dict[str, Any]:
     seconds = sum(row["step_s"] for row in trainer.speed)
     n_tokens = sum(row["tokens"] for row in curve[-len(trainer.speed) :]) if trainer.speed else 0
-    warning = gap_warning(curve[0], trainer.settings.precision)
+    warning = gap_warning(curve[0], trainer.settings.precision) if reference_is_start else None
     return {
         "pairs": len(pairs),
         "excluded": excluded,

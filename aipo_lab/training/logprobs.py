@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 from aipo_lab.core.progress import Progress
+from aipo_lab.models.out_of_memory import is_out_of_memory
 from aipo_lab.training.architecture import attention_of, attention_window_tokens, find_logit_scaling
 from aipo_lab.training.attention import NAME, install_layouts
 from aipo_lab.training.batches import PairBatch, Sharing, collate
-from aipo_lab.training.memory import frozen_garbage, is_out_of_memory
+from aipo_lab.training.memory import frozen_garbage
 from aipo_lab.training.pairs import EncodedPair
 from aipo_lab.training.step_batches import reference_micro_batches
+from aipo_lab.training.token_sums import TokenSums, summed
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -25,7 +27,8 @@ if TYPE_CHECKING:
 def pair_logps(model: Any, batch: PairBatch, precision: str = "float32") -> Tensor:
     """Summed log-probabilities (B, 2) in nats of the chosen and rejected responses of a micro-batch.
 
-    The model computes in `precision` (a torch data type); log-probabilities are taken and summed in fp32.
+    Beside them the columns that `batch.sums` asks for (see `token_sums`). The model computes in `precision` (a torch
+    data type); log-probabilities are taken and summed in fp32.
     """
     import torch
 
@@ -44,8 +47,7 @@ def pair_logps(model: Any, batch: PairBatch, precision: str = "float32") -> Tens
         ).last_hidden_state
         selected = hidden.reshape(-1, hidden.shape[-1])[batch.sources]
         logps = token_logps(model, selected, batch.targets)
-    sums = torch.zeros(batch.lengths.numel(), dtype=logps.dtype, device=logps.device)
-    return sums.index_add(0, batch.responses, logps[batch.terms]).view(-1, 2)
+        return summed(batch, logps, model, selected)
 
 
 def all_pair_logps(
@@ -57,8 +59,9 @@ def all_pair_logps(
     precision: str = "float32",
     batch_size: int | None = None,
     seed: int | None = None,
+    sums: TokenSums = TokenSums.PLAIN,
 ) -> Tensor:
-    """Summed log-probabilities (len(pairs), 2) without gradients, on the CPU, in the order of `pairs`.
+    """Summed log-probabilities (len(pairs), `sums`) without gradients, on the CPU, in the order of `pairs`.
 
     In 16 bits they depend on the micro-batches: those of a training's first epoch, whose `batch_size` and `seed` these
     are, give what that training computes before its first update.
@@ -67,12 +70,12 @@ def all_pair_logps(
 
     from aipo_lab.training.fused.layers import fused_layers
 
-    result = torch.empty(len(pairs), 2, dtype=torch.float32)
+    result = torch.empty(len(pairs), int(sums), dtype=torch.float32)
     sharing = find_sharing(model, pairs, pad_token_id)
     done = 0
     with torch.inference_mode(), frozen_garbage(), fused_layers(model, wanted=precision == "float32"):
         for rows in reference_micro_batches(pairs, max_tokens, sharing, precision, batch_size, seed):
-            batch = collate([[pairs[i] for i in row] for row in rows], pad_token_id, model.device, sharing)
+            batch = collate([[pairs[i] for i in row] for row in rows], pad_token_id, model.device, sharing, sums)
             indices = [i for row in rows for i in row]
             result[indices] = pair_logps(model, batch, precision).cpu()
             done += len(indices)

@@ -10,20 +10,23 @@ from typing import TYPE_CHECKING
 
 from aipo_lab.core.errors import StageFailed
 from aipo_lab.core.progress import Progress
+from aipo_lab.models.out_of_memory import is_out_of_memory
 from aipo_lab.models.policy import Policy
 from aipo_lab.objectives import Objective
-from aipo_lab.training.batches import collate
+from aipo_lab.training.batches import PairBatch, collate
 from aipo_lab.training.checkpoint import TrainingCheckpoints
 from aipo_lab.training.config import TrainSettings
 from aipo_lab.training.logprobs import find_sharing
-from aipo_lab.training.memory import frozen_garbage, gradient_checkpointing, is_out_of_memory
+from aipo_lab.training.memory import frozen_garbage, gradient_checkpointing
 from aipo_lab.training.packing import MicroBatch, optimiser_batches
 from aipo_lab.training.pairs import EncodedPair
 from aipo_lab.training.processes import SINGLE, Processes
 from aipo_lab.training.record import MicroBatchOutcome, StepRecord
 from aipo_lab.training.reference_gap import ReferenceGap
 from aipo_lab.training.step_batches import own_micro_batches
+from aipo_lab.training.token_sums import TokenSums, losses_of
 from aipo_lab.training.updates import ReplicatedUpdater, Updater
+from aipo_lab.training.whole_batch import WholeBatch, whole_batch
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -45,9 +48,9 @@ def train_on_pairs(
 ) -> list[CurveRow]:
     """Train `policy` in place; returns one row of training metrics per optimiser step.
 
-    `reference_logps`: (len(pairs), 2), or None for a reference-free objective. With `checkpoints`, a training that
-    was killed continues from its newest one. Raises `StageFailed` on a loss or gradient that is not finite,
-    before it reaches the weights.
+    `reference_logps`: (len(pairs), 2), 4 columns for an objective that needs tails (see `token_sums`), or None for a
+    reference-free objective. With `checkpoints`, a training that was killed continues from its newest one. Raises
+    `StageFailed` on a loss or gradient that is not finite, before it reaches the weights.
     """
     trainer = PairTrainer(policy, pairs, reference_logps, objective, settings, seed)
     return trainer.run(progress, checkpoints)
@@ -74,8 +77,9 @@ class PairTrainer:
 
         self.policy = policy
         self.pairs = pairs
-        self.reference_logps = torch.zeros(len(pairs), 2) if reference_logps is None else reference_logps
+        self.reference_logps = torch.zeros(len(pairs), TokenSums.TAILS) if reference_logps is None else reference_logps
         self.objective = objective
+        self.sums = TokenSums.needed(objective)
         self.settings = settings
         self.processes = processes
         self.device = str(policy.model.device)
@@ -143,9 +147,32 @@ class PairTrainer:
         n_real, n_all = len(made), len(made)
         if self.updater.lockstep:
             n_all = int(self.processes.most([n_real], self.device)[0])
-        for number in range(n_all):
-            rows = made[number] if number < n_real else [[indices[0]]]
-            self._accumulate(rows, record, counts=number < n_real, last=number == n_all - 1)
+        made += [[[indices[0]]]] * (n_all - n_real)
+        across = self._across_pairs(indices, made, n_real) if self.objective.definition.across_pairs else None
+        for number, rows in enumerate(made):
+            self._accumulate(rows, record, counts=number < n_real, last=number == n_all - 1, across=across)
+
+    def _across_pairs(self, indices: Sequence[int], made: Sequence[MicroBatch], n_real: int) -> WholeBatch:
+        """The losses of a step's pairs where each depends on the others."""
+        import torch
+
+        places = {index: place for place, index in enumerate(indices)}
+        logps = torch.zeros(len(indices), int(self.sums), device=self.device)
+        for number, rows in enumerate(made):
+            with torch.no_grad():
+                own = self.updater.logps(self._collate(rows))
+            if number < n_real:
+                logps[[places[index] for row in rows for index in row]] = own
+        pairs = [self.pairs[index] for index in indices]
+        lengths = logps.new_tensor([[len(pair.chosen), len(pair.rejected)] for pair in pairs])
+        return whole_batch(
+            self.objective,
+            places,
+            self.processes.sum_tensor(logps),
+            self.reference_logps[list(indices)].to(logps),
+            lengths,
+            self._win_rates(pairs, logps),
+        )
 
     def _halve_micro_batches(self, indices: Sequence[int], error: BaseException) -> None:
         longest = max(self.pairs[index].n_tokens for index in indices)
@@ -157,31 +184,34 @@ class PairTrainer:
         self.micro_batch_tokens = max(longest, self.micro_batch_tokens // 2)
         logger.warning("out of memory: micro-batches of %d tokens from here on", self.micro_batch_tokens)
 
-    def _accumulate(self, rows: MicroBatch, record: StepRecord, counts: bool, last: bool) -> None:
+    def _collate(self, rows: MicroBatch) -> PairBatch:
+        laid_out = [[self.pairs[index] for index in row] for row in rows]
+        return collate(laid_out, self.policy.pad_token_id, self.device, self.sharing, self.sums)
+
+    def _accumulate(
+        self, rows: MicroBatch, record: StepRecord, counts: bool, last: bool, across: WholeBatch | None = None
+    ) -> None:
         """Add the gradient of a micro-batch's share of the step's mean loss (of nothing, unless it `counts`)."""
         import torch
 
-        laid_out = [[self.pairs[index] for index in row] for row in rows]
-        pairs, indices = [pair for row in laid_out for pair in row], [index for row in rows for index in row]
-        batch = collate(laid_out, self.policy.pad_token_id, self.device, self.sharing)
+        indices = [index for row in rows for index in row]
+        pairs = [self.pairs[index] for index in indices]
+        batch = self._collate(rows)
         logps = self.updater.logps(batch)
         reference = self.reference_logps[indices].to(logps)
         lengths = batch.lengths.to(logps.dtype)
-        chosen, rejected = logps[:, 0], logps[:, 1]
-        losses = self.objective(
-            chosen,
-            rejected,
-            reference[:, 0],
-            reference[:, 1],
-            lengths[:, 0],
-            lengths[:, 1],
-            **self._win_rates(pairs, logps),
-        )
-        self._check_losses(losses, pairs)
-        (rejected_gradients,) = torch.autograd.grad(losses.sum(), rejected, retain_graph=True)
-        self.updater.backward(losses.sum() * (counts / record.n_pairs), last)
+        if across is None:
+            losses = losses_of(self.objective, logps, reference, lengths, self._win_rates(pairs, logps))
+            self._check_losses(losses, pairs)
+            (gradients,) = torch.autograd.grad(losses.sum(), logps, retain_graph=True)
+            total = losses.sum()
+        else:
+            losses, gradients = across.of(indices)
+            self._check_losses(losses, pairs)
+            total = (logps * gradients).sum()
+        self.updater.backward(total * (counts / record.n_pairs), last)
         if counts:
-            record.add(MicroBatchOutcome(losses, logps, reference, lengths, rejected_gradients))
+            record.add(MicroBatchOutcome(losses, logps[:, :2], reference[:, :2], lengths, gradients[:, 1]))
 
     def _win_rates(self, pairs: Sequence[EncodedPair], like: Tensor) -> dict[str, Tensor]:
         """The ranker's win rates (B,) of chosen and rejected, for an objective that needs them."""

@@ -1,4 +1,4 @@
-"""Memory in training: gradient checkpointing, garbage collection, and telling lack of memory from other errors."""
+"""Memory in training: gradient checkpointing and garbage collection."""
 
 from __future__ import annotations
 
@@ -57,12 +57,3 @@ def frozen_garbage() -> Iterator[None]:
     finally:
         if outermost:
             gc.unfreeze()
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error of torch means that memory ran out (on the CPU it is a plain RuntimeError)."""
-    import torch
-
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
-        return True
-    return "can't allocate memory" in str(error) or "not enough memory" in str(error)

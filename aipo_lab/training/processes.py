@@ -41,6 +41,14 @@ class Processes:
         torch.distributed.all_reduce(total)
         return dict(zip(values, total.tolist(), strict=True))
 
+    def sum_tensor(self, values: Tensor) -> Tensor:
+        """The sum of `values` over all processes, in place; all must have the same shape."""
+        if self.count > 1:
+            import torch.distributed
+
+            torch.distributed.all_reduce(values)
+        return values
+
     def most(self, values: Sequence[float], device: str) -> list[float]:
         """The largest of each of the values over all processes."""
         if self.count == 1:

@@ -66,8 +66,9 @@ class ZeroUpdater:
 
     def logps(self, batch: PairBatch) -> Tensor:
         """See `Updater.logps`."""
-        logps: Tensor = self.engine(batch)
-        return logps
+        output: Tensor = self.engine(batch)
+        # A view: a gradient with respect to the output itself would run the hook that DeepSpeed has on it.
+        return output.view_as(output)
 
     def reset(self) -> None:
         """See `Updater.reset`; DeepSpeed forgets the gradients itself at the end of a step."""

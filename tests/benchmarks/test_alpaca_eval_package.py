@@ -27,7 +27,8 @@ before = dict(os.environ)
 from pathlib import Path
 import aipo_lab.assets.library as assets
 from aipo_lab.assets.alpaca_eval import ALPACA_EVAL
-from aipo_lab.benchmarks.alpaca_eval import AlpacaEval, score_alpaca_eval
+from aipo_lab.benchmarks.alpaca_eval.benchmark import AlpacaEval
+from aipo_lab.benchmarks.alpaca_eval.scoring import score_alpaca_eval
 from aipo_lab.judging.calls import JudgeReply, Unanswered
 
 assets._ASSETS[ALPACA_EVAL.name] = ALPACA_EVAL

@@ -230,7 +230,7 @@ def test_an_unexpected_error_is_reported_with_the_end_of_the_log(ran: Ran) -> No
         assert "Traceback" in str(caught.value)
         assert str(store.log_path("pair", node.key)) in str(caught.value)
         # the worker lives on
-        good = StageNode(ArtifactRequest("pair", 1, {}, {"ranking": _some_ranking(store)}))
+        good = StageNode(ArtifactRequest("pair", 1, {"drop_truncated": False}, {"ranking": _some_ranking(store)}))
         assert executor.submit(good, lambda *_: None).result(timeout=120) >= 0
     finally:
         executor.shutdown()

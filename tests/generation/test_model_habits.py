@@ -10,7 +10,6 @@ import pytest
 import torch
 from model_variants import END, make_variant
 
-from aipo_lab.generation import transformers_engine
 from aipo_lab.generation.engine import SamplingConfig
 from aipo_lab.generation.transformers_engine import TransformersEngine
 from aipo_lab.models.decoding import ignored_settings, ignored_settings_of_folder
@@ -90,17 +89,9 @@ def test_greedy_is_greedy_by_hand_up_to_the_models_positions(tmp_path: Path, hab
         assert len(tokens) <= min(40, policy.n_positions - len(prompt))
 
 
-def test_a_model_without_a_cache_is_sampled_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_model_whose_state_is_no_keys_and_values_is_sampled_too(tmp_path: Path) -> None:
     policy = rare_end(tmp_path / "model")
-    generate = policy.model.generate
-
-    def without_cache(**given: Any) -> Any:
-        output = generate(**given)
-        output.past_key_values = None
-        return output
-
-    monkeypatch.setattr(policy.model, "generate", without_cache)
-    monkeypatch.setattr(transformers_engine, "SEGMENT_TOKENS", 7)
+    policy.model._is_stateful = True  # as Mamba's: a batch of it is computed again and again from the first tokens
     assert_greedy(policy)
 
 

@@ -1,4 +1,4 @@
-"""The `transformers` engine on a random model: batching, padding and segments change nothing that matters."""
+"""The `transformers` engine on a random model: ends, stop strings, caps, and what tokens are drawn from."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from aipo_lab.generation import transformers_engine
 from aipo_lab.generation.engine import SamplingConfig
 from aipo_lab.generation.transformers_engine import TransformersEngine
 from aipo_lab.models.policy import Policy
@@ -64,14 +63,6 @@ def test_greedy_in_batches_of_any_size_is_greedy_by_hand(
     policy: Policy, by_hand: list[tuple[str, int, str]], batch_size: int
 ) -> None:
     assert as_tuples(TransformersEngine(policy, batch_size).generate(PROMPTS, 1, GREEDY, seed=0)) == by_hand
-
-
-@pytest.mark.parametrize("segment", [1, 3, 7, 40, 1000])
-def test_segments_do_not_change_greedy_completions(
-    policy: Policy, by_hand: list[tuple[str, int, str]], segment: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(transformers_engine, "SEGMENT_TOKENS", segment)
-    assert as_tuples(TransformersEngine(policy, 64).generate(PROMPTS, 1, GREEDY, seed=0)) == by_hand
 
 
 def test_the_same_arguments_give_the_same_completions_and_another_seed_others(policy: Policy) -> None:
@@ -135,11 +126,7 @@ def test_every_declared_end_token_ends_a_completion(policy: Policy, by_hand: lis
     assert one.text == policy.tokenizer.decode(tokens[:at], skip_special_tokens=True)
 
 
-@pytest.mark.parametrize("segment", [1, 5, 16])
-def test_a_stop_string_is_cut_with_all_that_follows(
-    policy: Policy, by_hand: list[tuple[str, int, str]], segment: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(transformers_engine, "SEGMENT_TOKENS", segment)
+def test_a_stop_string_is_cut_with_all_that_follows(policy: Policy, by_hand: list[tuple[str, int, str]]) -> None:
     text = max((row[0] for row in by_hand), key=len)
     stop, later = text[len(text) // 3 :][:4], text[len(text) // 2 :][:4]
     made = TransformersEngine(policy, 3).generate(PROMPTS, 1, GREEDY, seed=0, stop=[later, stop])
@@ -148,19 +135,6 @@ def test_a_stop_string_is_cut_with_all_that_follows(
         assert one.text == (whole[: min(cuts)] if cuts else whole)
         assert one.finish_reason == ("stop" if cuts else reason)
     assert sum(stop in whole for whole, _, _ in by_hand) >= 1
-
-
-def test_the_tokens_counted_at_a_stop_string_do_not_depend_on_the_segments(
-    policy: Policy, by_hand: list[tuple[str, int, str]], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    text = max((row[0] for row in by_hand), key=len)
-    stop = text[len(text) // 3 :][:4]
-    counts = []
-    for segment in (1, 5, 16):
-        monkeypatch.setattr(transformers_engine, "SEGMENT_TOKENS", segment)
-        made = TransformersEngine(policy, 3).generate(PROMPTS, 1, GREEDY, seed=0, stop=[stop])
-        counts.append([row[0].n_tokens for row in made])
-    assert counts[0] == counts[1] == counts[2]
 
 
 def test_a_temperature_close_to_zero_is_almost_greedy(policy: Policy, by_hand: list[tuple[str, int, str]]) -> None:

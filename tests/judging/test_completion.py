@@ -9,7 +9,6 @@ import pytest
 
 from aipo_lab.judging.calls import JudgeReply
 from aipo_lab.judging.completion import NO_LOGPROBS, read_reply
-from aipo_lab.judging.money import most_prompt_tokens
 from aipo_lab.judging.replies import Fault
 
 from .conftest import request
@@ -86,7 +85,7 @@ def test_marks_and_broken_bytes_do_not_hide_a_paid_reply(start: bytes) -> None:
 def test_what_is_not_counted_counts_as_at_most_it_can_be(usage: Any, expected: tuple[int | None, int]) -> None:
     reply = read("words", usage=usage)
     prompt_tokens, completion_tokens = expected
-    assert reply.prompt_tokens == (most_prompt_tokens(request("a")) if prompt_tokens is None else prompt_tokens)
+    assert reply.prompt_tokens == (request("a").most_prompt_tokens() if prompt_tokens is None else prompt_tokens)
     assert reply.completion_tokens == completion_tokens
 
 

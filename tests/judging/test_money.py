@@ -17,8 +17,6 @@ from aipo_lab.judging.money import (
     Price,
     estimate_cost,
     find_price,
-    likely_prompt_tokens,
-    most_prompt_tokens,
     price_table,
 )
 from aipo_lab.judging.opening import open_judge
@@ -37,7 +35,7 @@ def asked(n: int) -> list[JudgeRequest]:
     """Requests of equal size: at most 16 + 16 prompt tokens and 32 completion tokens, 64 in all."""
     texts = [f"{number:0{REQUEST_BYTES}d}" for number in range(n)]
     made = [request(text, max_tokens=32) for text in texts]
-    assert {most_prompt_tokens(one) for one in made} == {32}
+    assert {one.most_prompt_tokens() for one in made} == {32}
     return made
 
 
@@ -155,7 +153,7 @@ def test_a_budget_never_passes_its_limit(calls: list[tuple[float, float]], limit
 @given(st.lists(st.text(), min_size=1, max_size=3))
 def test_the_estimate_of_a_prompt_is_below_its_bound(texts: list[str]) -> None:
     one = JudgeRequest(tuple(Message("user", text) for text in texts), 1, 0.0)
-    assert likely_prompt_tokens(one) <= most_prompt_tokens(one)
+    assert one.likely_prompt_tokens() <= one.most_prompt_tokens()
 
 
 def test_the_bound_holds_for_a_real_byte_level_vocabulary() -> None:
@@ -170,7 +168,7 @@ def test_the_bound_holds_for_a_real_byte_level_vocabulary() -> None:
         pytest.skip(str(error))
     for text in ("plain words", "日本語のテキスト", "🙂🙃" * 20, "\x00\x01", "    " * 30, "ﷺ"):
         one = request(text)
-        assert len(tokenizer(text)["input_ids"]) <= most_prompt_tokens(one)
+        assert len(tokenizer(text)["input_ids"]) <= one.most_prompt_tokens()
 
 
 def test_the_estimate_counts_equal_requests_once_and_says_what_it_is() -> None:

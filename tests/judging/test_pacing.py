@@ -17,7 +17,6 @@ from hypothesis import strategies as st
 from aipo_lab.core.errors import UserError
 from aipo_lab.judging import pacing
 from aipo_lab.judging.calls import Judge
-from aipo_lab.judging.money import likely_prompt_tokens
 from aipo_lab.judging.pacing import Pace, Slots, backoff_wait_s
 
 from .conftest import request, requests, silent
@@ -107,7 +106,7 @@ def ask_in_processes(server: JudgeServer, folder: Path, n_processes: int, n_call
 @pytest.mark.parametrize("limit", [{"requests_per_minute": 1200}, {"tokens_per_minute": 1200 * 80}])
 def test_processes_together_keep_to_the_limits_per_minute(tmp_path: Path, limit: dict[str, float]) -> None:
     content = "process 0 question 000"
-    assert likely_prompt_tokens(request(content)) + 65 in (79, 80)
+    assert request(content).likely_prompt_tokens() + 65 in (79, 80)
     with JudgeServer(lambda body: "ok") as server:
         ask_in_processes(server, tmp_path, 3, 10, **limit)  # one every 50 ms, whoever asks
     times_s = sorted(call.time_s for call in server.calls)
@@ -173,7 +172,7 @@ def test_tries_count_as_requests(judge_on: JudgeOn) -> None:
 
 def test_calls_keep_to_the_tokens_per_minute(judge_on: JudgeOn) -> None:
     asked = [request(f"{number:0100d}", max_tokens=67) for number in range(7)]
-    assert {likely_prompt_tokens(one) + one.max_tokens for one in asked} == {100}
+    assert {one.likely_prompt_tokens() + one.max_tokens for one in asked} == {100}
     with JudgeServer(lambda body: "ok") as server:
         judge_on(server, tokens_per_minute=60_000).ask(asked, silent)  # 100 tokens every 100 ms
     times_s = sorted(call.time_s for call in server.calls)

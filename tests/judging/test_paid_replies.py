@@ -13,7 +13,7 @@ import pytest
 from aipo_lab.core.errors import UserError
 from aipo_lab.judging.calls import Judge, JudgeReply, Unanswered
 from aipo_lab.judging.ledger import SharedBudget
-from aipo_lab.judging.money import Budget, BudgetReached, Price, Purse, most_prompt_tokens
+from aipo_lab.judging.money import Budget, BudgetReached, Price, Purse
 from aipo_lab.judging.opening import open_judge
 from aipo_lab.judging.settings import JudgeSettings
 
@@ -206,7 +206,7 @@ def test_what_a_server_bills_beyond_the_bound_is_known_before_many_calls_are_mad
 def test_the_bound_on_prompt_tokens_holds_where_each_byte_is_a_token_even_after_normalisation(text: str) -> None:
     import unicodedata
 
-    bound = most_prompt_tokens(request(text))
+    bound = request(text).most_prompt_tokens()
     assert bound >= len(text.encode())
     assert bound >= len(unicodedata.normalize("NFKC", text).encode())
 

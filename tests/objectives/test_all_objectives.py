@@ -9,13 +9,14 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from preference_pairs import DTYPES, PAIRS, WIN_RATES, sigmoid, tensors, win_rates
+from preference_pairs import DTYPES, PAIRS, WIN_RATES, extras, sigmoid, tensors
 
 from aipo_lab.core.errors import StageFailed, UserError
 from aipo_lab.objectives import get_definition, get_objective, mean_win_rates, objective_names
 from aipo_lab.pipeline.recipe import ObjectiveConfig
 
 NAMES = objective_names()
+EXTREME_BY_TOKEN = {"tails": [-1e4, 0.0], "reference_tails": [0.0, -1e4], "policy_weights": [1e3, 1e-9]}
 
 # what holds for every registered objective, with defaults
 
@@ -27,7 +28,7 @@ def test_gradients_equal_finite_differences(name: str) -> None:
     policy = [argument.requires_grad_() for argument in arguments[:2]]
 
     def loss(chosen: torch.Tensor, rejected: torch.Tensor) -> torch.Tensor:
-        return objective(chosen, rejected, *arguments[2:], **win_rates(3))
+        return objective(chosen, rejected, *arguments[2:], **extras(3))
 
     assert torch.autograd.gradcheck(loss, policy, eps=1e-6, atol=1e-7)
 
@@ -50,6 +51,7 @@ def test_extreme_margins_give_finite_losses_and_gradients(
     rates = {
         key: torch.full((len(pairs),), value, dtype=dtype) for key, value in zip(WIN_RATES, (1.0, 0.0), strict=True)
     }
+    rates |= {key: torch.tensor([extreme] * len(pairs), dtype=dtype) for key, extreme in EXTREME_BY_TOKEN.items()}
     values = get_objective(name)(*arguments, **rates)
     values.sum().backward()
     assert values.isfinite().all()
@@ -61,39 +63,61 @@ def test_extreme_margins_give_finite_losses_and_gradients(
 def test_a_step_down_the_gradient_widens_the_gap_of_a_wrongly_ordered_pair(name: str) -> None:
     arguments = tensors(PAIRS[2:])
     policy = [argument.requires_grad_() for argument in arguments[:2]]
-    get_objective(name)(*arguments, **win_rates(1)).sum().backward()
-    assert policy[0].grad.item() < 0 <= policy[1].grad.item()
+    get_objective(name)(*arguments, **extras(1)).sum().backward()
+    chosen, rejected = (argument.grad.item() for argument in policy)
+    assert chosen < rejected
+    if name != "apo_down":  # which lowers the chosen response too
+        assert chosen < 0 <= rejected
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_losses_have_the_shape_of_the_batch_and_no_row_touches_another(name: str) -> None:
     objective = get_objective(name)
-    together = objective(*tensors(PAIRS), **win_rates(3))
-    rates = win_rates(3)
+    together = objective(*tensors(PAIRS), **extras(3))
+    rates = extras(3)
+    assert together.shape == (3,)
     for i, pair in enumerate(PAIRS):
         row = {key: value[i : i + 1] for key, value in rates.items()}
-        assert torch.equal(objective(*tensors([pair]), **row), together[i : i + 1])
-    assert together.shape == (3,)
+        alone = torch.equal(objective(*tensors([pair]), **row), together[i : i + 1])
+        assert alone or objective.definition.across_pairs
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_losses_follow_their_pairs_when_the_batch_is_reordered(name: str) -> None:
+    objective, order = get_objective(name), [2, 0, 1]
+    rates = extras(3)
+    reordered = objective(*tensors([PAIRS[i] for i in order]), **{key: value[order] for key, value in rates.items()})
+    assert torch.equal(reordered, objective(*tensors(PAIRS), **rates)[order])
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_definition_tells_which_inputs_count(name: str) -> None:
     objective, arguments = get_objective(name), tensors(PAIRS[:1])
-    before = objective(*arguments, **win_rates(1)).item()
+    before = objective(*arguments, **extras(1)).item()
     moved_reference = tensors([PAIRS[0] | {"rw": -1.0, "rl": -2.5}])
-    assert (objective(*moved_reference, **win_rates(1)).item() == before) == objective.reference_free
-    moved_rates = {key: value + 0.1 for key, value in win_rates(1).items()}
-    assert (objective(*arguments, **moved_rates).item() != before) == objective.needs_win_rates
+    assert (objective(*moved_reference, **extras(1)).item() == before) == objective.reference_free
+    needs = {
+        ("chosen_win_rate", "rejected_win_rate"): objective.needs_win_rates,
+        ("tails",): objective.definition.needs_tails,
+        ("policy_weights",): objective.definition.needs_policy_weights,
+    }
+    for names, needed in needs.items():
+        moved = {name: extras(1)[name] + torch.tensor([0.1, 0.3][: extras(1)[name].dim()]) for name in names}
+        assert (objective(*arguments, **extras(1) | moved).mean().item() != before) == needed
     twice_as_long = [2 * argument for argument in arguments]
-    same = objective(*twice_as_long, **win_rates(1)).item() == before
+    same = objective(*twice_as_long, **extras(1)).item() == before
     assert same == objective.definition.length_normalised
 
 
 def test_which_objectives_are_reference_free_normalised_or_need_win_rates() -> None:
     definitions = [get_definition(name) for name in NAMES]
-    assert [one.name for one in definitions if one.reference_free] == ["simpo", "cpo", "orpo"]
-    assert [one.name for one in definitions if one.length_normalised] == ["simpo", "ipo", "orpo"]
+    assert [one.name for one in definitions if one.reference_free] == ["simpo", "cpo", "orpo", "sft"]
+    normalised = ["simpo", "sigmoid_norm", "ipo", "orpo", "sft"]
+    assert [one.name for one in definitions if one.length_normalised] == normalised
     assert [one.name for one in definitions if one.needs_win_rates] == ["sppo"]
+    assert [one.name for one in definitions if one.across_pairs] == ["aot", "aot_pair", "aot_unpaired"]
+    assert [one.name for one in definitions if one.needs_tails] == ["ld_dpo"]
+    assert [one.name for one in definitions if one.needs_policy_weights] == ["wpo"]
 
 
 def test_the_papers_five_come_first() -> None:
@@ -107,6 +131,12 @@ def test_every_definition_is_documented(name: str) -> None:
     definition = get_definition(name)
     assert definition.loss.__doc__ and len(definition.loss.__doc__) > 40
     assert all(len(one.meaning) > 5 for one in definition.hyperparameters.values())
+
+
+@pytest.mark.parametrize(("name", "missing"), [("ld_dpo", "tails and reference_tails"), ("wpo", "policy_weights")])
+def test_objectives_by_token_say_what_is_missing(name: str, missing: str) -> None:
+    with pytest.raises(UserError, match=missing):
+        get_objective(name)(*tensors(PAIRS))
 
 
 # win rates

@@ -68,7 +68,7 @@ def test_a_plugin_is_checked_in_recipes_like_any_objective(install: Install) -> 
 
 def test_an_unknown_name_lists_plugins_too(install: Install) -> None:
     install("fake_losses", LOSS, half_dpo="fake_losses:half_dpo")
-    with pytest.raises(UserError, match=r"unknown objective 'half_dpoo'; did you mean 'half_dpo'\?.*orpo, half_dpo$"):
+    with pytest.raises(UserError, match=r"unknown objective 'half_dpoo'; did you mean 'half_dpo'\?.*, half_dpo$"):
         get_objective("half_dpoo")
 
 

@@ -49,10 +49,15 @@ def fields(model: type[BaseModel], place: str = "") -> Iterator[tuple[str, Any]]
             yield from fields(inner, f"{place}{name}.{any_key(field.annotation)}")
 
 
+def is_list(annotation: Any) -> bool:
+    """Whether a field holds a list, whose sections have no dotted name of their own."""
+    return get_origin(annotation) is list or any(map(is_list, get_args(annotation)))
+
+
 def sections(model: type[BaseModel], place: str = "") -> Iterator[tuple[str, type[BaseModel]]]:
     yield place, model
     for name, field in model.model_fields.items():
-        for inner in models_of(field):
+        for inner in () if is_list(field.annotation) else models_of(field):
             yield from sections(inner, f"{place}{name}.{any_key(field.annotation)}")
 
 

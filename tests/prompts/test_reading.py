@@ -50,9 +50,9 @@ def write_saved(path: Path) -> None:
 
 
 FORMATS: dict[str, Callable[[Path], None]] = {
-    "with [brackets] *.jsonl": write_lines,
+    "a.jsonl": write_lines,
     "a.json": write_array,
-    "a.csv": write_csv,
+    "with [brackets] *.csv": write_csv,
     "a.parquet": write_parquet,
     "a.jsonl.gz": write_compressed,
     "saved": write_saved,

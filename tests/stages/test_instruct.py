@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from aipo_lab.core.errors import StageFailed
+from aipo_lab.generation.official_instruct import official_prompt
 from aipo_lab.generation.self_instruct import few_shot_prompt
 from aipo_lab.worlds.constraints.world import ConstraintsWorld
 from aipo_lab.worlds.micro.world import MicroWorld
@@ -50,7 +52,7 @@ def examples(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
         shown.append(list(chosen))
         return few_shot_prompt(chosen)
 
-    monkeypatch.setattr("aipo_lab.stages.instruct.few_shot_prompt", seen)
+    monkeypatch.setattr("aipo_lab.stages.self_instruct.few_shot_prompt", seen)
     return shown
 
 
@@ -115,3 +117,76 @@ def test_another_seed_shows_other_examples_and_the_same_seed_the_same(
         examples.clear()
     assert shown[0] == shown[2]
     assert not shown[0] & shown[1]
+
+
+def test_without_a_world_the_pool_is_an_input_and_what_it_keeps_back_is_never_written(
+    run_stage_on: RunStage, base_model_folder: Path, examples: list[list[str]]
+) -> None:
+    config = {name: value for name, value in CONFIG.items() if name != "world"}
+    pool = get_world("micro").pool(40)
+
+    def run(kept_back: Sequence[str]) -> tuple[list[str], dict[str, Any]]:
+        files = {"pool.jsonl": pool, "held_out.jsonl": kept_back, "benchmark_prompts.jsonl": kept_back[:1]}
+        made = {name: [{"prompt": text} for text in texts] for name, texts in files.items()}
+        inputs = {"policy": {"model": base_model_folder}, "pool": made}
+        rows, summary = run_stage_on("instruct", config, inputs, "prompts.jsonl")
+        return [row["prompt"] for row in rows], summary["counts"]
+
+    written, before = run([])
+    assert {one for shown in examples for one in shown} <= set(pool)
+    assert "malformed" not in before and "benchmark_prompt" not in before
+    kept, counts = run([text.upper() for text in written[::2]])
+    assert kept and not set(kept) & set(written[::2])
+    assert counts["benchmark_prompt"] >= len(written[::2])
+
+
+def test_the_first_round_is_small_and_the_next_ones_follow_its_yield(
+    instruct: Instruct, examples: list[list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("aipo_lab.stages.self_instruct.FIRST_ROUND_COMPLETIONS", 10)
+    instruct(n_prompts=200, max_rounds=1)
+    assert len(examples) == 10
+
+
+def test_a_shortfall_that_is_to_be_expected_fails_after_the_first_round(
+    instruct: Instruct, examples: list[list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("aipo_lab.stages.self_instruct.FIRST_ROUND_COMPLETIONS", 40)
+    with pytest.raises(StageFailed, match=r"(?s)40 prompts are wanted .*max_rounds 4; dropped: too_short \d+.*min_tok"):
+        instruct(n_prompts=40, min_tokens=14, max_rounds=4, shortfall="fail")
+    assert len(examples) <= 44
+
+
+def test_a_shortfall_is_stated_with_what_to_change(run_stage_on: RunStage, base_model_folder: Path) -> None:
+    config = CONFIG | {"n_prompts": 500, "max_rounds": 1}
+    rows, summary = run_stage_on("instruct", config, {"policy": {"model": base_model_folder}}, "prompts.jsonl")
+    assert summary["shortfall"] == 500 - len(rows)
+    (warning,) = summary["warnings"]
+    assert "500 prompts are wanted" in warning and "raise instruct.max_rounds" in warning
+
+
+def test_the_official_style_asks_and_filters_by_the_official_rules(
+    instruct: Instruct, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[list[str]] = []
+
+    def official(chosen: Sequence[str]) -> str:
+        asked.append(list(chosen))
+        return official_prompt(chosen)
+
+    monkeypatch.setattr("aipo_lab.stages.self_instruct.official_prompt", official)
+    monkeypatch.setattr("aipo_lab.stages.self_instruct._cl100k_tokens", lambda text: len(text.split()))
+    monkeypatch.setattr(MicroWorld, "is_instruction", lambda self, text: True)
+    written, counts = instruct(style="official", min_tokens=1)
+    assert asked and written
+    assert all(text == text.capitalize() for text in written)
+    assert counts["kept"] + counts.get("kept_cut", 0) >= len(written)
+
+
+def test_near_duplicates_are_dropped_and_counted(instruct: Instruct) -> None:
+    pytest.importorskip("rapidfuzz")
+    _, before = instruct()
+    kept, counts = instruct(near_duplicates=0.9)
+    assert "near_duplicate" not in before
+    assert counts["near_duplicate"] > 0
+    assert len(kept) == len(set(kept))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -11,7 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aipo_lab.core.errors import StageFailed
-from aipo_lab.stages.pair import best_against_worst
+from aipo_lab.curation.candidates import candidates_of
+from aipo_lab.curation.selection import SelectSettings, select
+from aipo_lab.stages.pair import PairConfig, PairMaker, pair_row
 from aipo_lab.stages.rank import competition_ranks
 
 
@@ -32,6 +35,11 @@ def ranked(
     }
 
 
+def best_against_worst(row: dict[str, Any]) -> dict[str, Any]:
+    (pair,) = select(candidates_of(row), SelectSettings(), seed=0).pairs
+    return pair_row(row, pair)
+
+
 def chosen_and_rejected(row: dict[str, Any]) -> tuple[str, str]:
     made = best_against_worst(row)
     return made["chosen"][0]["content"], made["rejected"][0]["content"]
@@ -43,7 +51,6 @@ def chosen_and_rejected(row: dict[str, Any]) -> tuple[str, str]:
         ([1, 3, 2], 1, 0),
         ([3, 3, 1, 1], 0, 2),  # ties take the lowest index on both sides
         ([1, 3, 1, 3], 1, 0),
-        ([2, 2, 2], 0, 0),
         ([0, 1], 1, 0),
     ],
 )
@@ -53,7 +60,11 @@ def test_best_against_worst_takes_the_lowest_index_on_ties(scores: list[float], 
 
 @given(st.lists(st.integers(-3, 3), min_size=2, max_size=8))
 def test_the_pair_spans_the_scores(scores: list[int]) -> None:
-    made = best_against_worst(ranked([float(score) for score in scores]))
+    row = ranked([float(score) for score in scores])
+    if len(set(scores)) == 1:
+        assert select(candidates_of(row), SelectSettings(), seed=0) == ([], "all_tied")
+        return
+    made = best_against_worst(row)
     assert (made["chosen_score"], made["rejected_score"]) == (max(scores), min(scores))
     assert made["chosen"][0]["content"] == f"text {scores.index(max(scores))}"
     assert made["rejected"][0]["content"] == f"text {scores.index(min(scores))}"
@@ -120,8 +131,7 @@ def test_no_pair_left_fails_with_the_counts_and_what_to_do(pair: Callable[..., A
 
 @given(st.lists(st.sampled_from(["kept", *BAD_ROWS]), min_size=1, max_size=12))
 def test_counts_sum_to_the_rows(kinds: list[str]) -> None:
-    from aipo_lab.stages.pair import PairSettings, _reason_to_drop
-
-    rows = [BAD_ROWS.get(kind, ranked([1, 2])) for kind in kinds]
-    reasons = [_reason_to_drop(row, best_against_worst(row), PairSettings()) or "kept" for row in rows]
-    assert reasons == kinds
+    maker = PairMaker(PairConfig())
+    made = [maker.of(BAD_ROWS.get(kind, ranked([1, 2]))) for kind in kinds]
+    assert maker.counts == Counter(kinds)
+    assert [len(pairs) for pairs in made] == [int(kind == "kept") for kind in kinds]

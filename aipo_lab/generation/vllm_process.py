@@ -1,0 +1,102 @@
+"""One vLLM process seen from here: it is started, asked, watched for silence, and ended with all it started."""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import signal
+import subprocess
+import tempfile
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from aipo_lab.core.errors import StageFailed
+
+WORKER_FILE = Path(__file__).with_name("vllm_worker.py")
+LOG_TAIL_LINES = 30
+END_WAIT_S = 30.0
+
+
+class VllmProcess:
+    """A worker process with one engine; not shared between threads."""
+
+    def __init__(self, python: str, how: Mapping[str, Any], environment: Mapping[str, str]) -> None:
+        """Start loading; `how` are vLLM's engine arguments, `environment` what is set beside this process's own."""
+        self.log = tempfile.NamedTemporaryFile("w+", prefix="aipo-lab-vllm-", suffix=".log", errors="replace")  # noqa: SIM115
+        self._process = subprocess.Popen(
+            [python, str(WORKER_FILE)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self.log,
+            text=True,
+            env={**os.environ, **environment},
+            start_new_session=True,  # the first of a group, which is ended as a whole
+        )
+        self._answers: queue.Queue[str | None] = queue.Queue()
+        threading.Thread(target=self._read, daemon=True).start()
+        self.ask(how)
+
+    @property
+    def pid(self) -> int:
+        """The process's id."""
+        return self._process.pid
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether the process runs."""
+        return self._process.poll() is None
+
+    def ask(self, what: Mapping[str, Any]) -> None:
+        """Send a line; that the process is gone shows in `answers`."""
+        assert self._process.stdin is not None
+        with suppress(BrokenPipeError):
+            self._process.stdin.write(json.dumps(what) + "\n")
+            self._process.stdin.flush()
+
+    def answers(self, last: str, silence_s: float, doing: str) -> Iterator[dict[str, Any]]:
+        """What the process says, up to the event `last`.
+
+        Raises `StageFailed`, and ends the process, if it fails, dies, or says nothing for `silence_s`.
+        """
+        while True:
+            try:
+                line = self._answers.get(timeout=silence_s)
+            except queue.Empty:
+                raise self._failed(f"was silent for {silence_s:g} s while {doing}") from None
+            if line is None:
+                raise self._failed(f"ended with exit code {self._process.wait()} while {doing}")
+            answer = json.loads(line)
+            if answer["event"] == "failed":
+                raise self._failed(f"failed while {doing}: {answer['reason']}")
+            yield answer
+            if answer["event"] == last:
+                return
+
+    def stop(self) -> None:
+        """End the process and everything it started, and wait for that: then its memory is back."""
+        with suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(END_WAIT_S)
+        for stream in (self._process.stdin, self._process.stdout):
+            assert stream is not None
+            with suppress(OSError):
+                stream.close()
+        self.log.close()
+
+    def _read(self) -> None:
+        assert self._process.stdout is not None
+        with suppress(ValueError):  # closed by `stop`
+            for line in self._process.stdout:
+                self._answers.put(line)
+        self._answers.put(None)
+
+    def _failed(self, reason: str) -> StageFailed:
+        self.log.flush()
+        lines = Path(self.log.name).read_text(encoding="utf-8", errors="replace").splitlines()
+        self.stop()
+        return StageFailed("\n".join([f"the vLLM process {reason}; its last words:", *lines[-LOG_TAIL_LINES:]]))

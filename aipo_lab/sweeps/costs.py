@@ -1,0 +1,232 @@
+"""What a sweep takes on GPUs: GPU-hours, wall time and disk, expected and at most.
+
+A stage's time is its tokens at the speed that the store's manifests tell of the same model on the same kind of GPU;
+where it has not run yet, its floating-point operations at the share of the GPU's peak that `throughputs.yaml` gives.
+The wall time is that of the whole graph, scheduled on the GPUs (`aipo_lab.execution.simulated`).
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from aipo_lab.core.errors import UserError
+from aipo_lab.core.store import Store
+from aipo_lab.execution.simulated import SimulatedStage, simulate
+from aipo_lab.models.size import ModelSize, model_size
+from aipo_lab.pipeline.recipe import Recipe
+from aipo_lab.stages.definition import STAGE_NAMES, StageNode
+from aipo_lab.stages.devices import GENERATING, devices_used
+from aipo_lab.sweeps.measured import MeasuredFigures, Rate
+from aipo_lab.sweeps.plan import SweepGraph
+from aipo_lab.sweeps.throughputs import Gpu, Throughputs, throughputs
+from aipo_lab.sweeps.work import Work, WorkEstimator
+from aipo_lab.training.checkpoint import KEPT
+
+FLOP_READ = FLOP_WRITTEN = FLOP_SCORED = 2
+"""Per parameter and token: a multiplication and an addition."""
+FLOP_TRAINED = 6
+"""Forward, and twice that backward; computing activations again adds another forward."""
+TRAINING_STATE_BYTES = 12
+"""Per parameter in a training's own checkpoint: float32 weights and AdamW's two moments."""
+
+
+@dataclass(frozen=True)
+class GpuPlace:
+    """Where a sweep is planned to run."""
+
+    kind: str
+    count: int
+
+    @property
+    def gpu(self) -> Gpu:
+        """The figures of its GPUs; raises `UserError` for a kind that is in no table."""
+        return throughputs().gpu(self.kind)
+
+
+@dataclass
+class StageCost:
+    """All runs of one stage that are left to do. `devices`: the most that one of them holds."""
+
+    stage: str
+    runs: int = 0
+    devices: int = 0
+    tokens: float = 0.0
+    device_s: float = 0.0
+    most_tokens: float = 0.0
+    most_device_s: float = 0.0
+    figures: dict[str, None] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class DiskUse:
+    """Bytes that a sweep leaves behind, as nothing is freed, and (`trainings`) what trainings hold while they run."""
+
+    n_checkpoints: int
+    checkpoints: int
+    texts: float
+    trainings: int
+
+
+@dataclass(frozen=True)
+class SweepCost:
+    """What is left of a sweep: by stage, then the seconds of the whole schedule, and the disk."""
+
+    place: GpuPlace
+    stages: list[StageCost]
+    wall_s: float
+    most_wall_s: float
+    disk: DiskUse
+
+    @property
+    def device_s(self) -> float:
+        """GPU seconds, expected."""
+        return sum(stage.device_s for stage in self.stages)
+
+    @property
+    def most_device_s(self) -> float:
+        """GPU seconds, at most."""
+        return sum(stage.most_device_s for stage in self.stages)
+
+
+class CostEstimator:
+    """Estimates the time of single stage runs at a place."""
+
+    def __init__(self, graph: SweepGraph, store: Store, place: GpuPlace) -> None:
+        self.graph = graph
+        self.place = place
+        self.table: Throughputs = throughputs()
+        self.measured = MeasuredFigures(store, graph.nodes, place.kind)
+        self.expected = WorkEstimator(self.table, measured=self.measured.length)
+        self.most = WorkEstimator(self.table, most=True)
+        self.sizes = self._sizes()
+
+    def recipe(self, node: StageNode) -> Recipe:
+        """The recipe of the first trial that uses the node."""
+        return self.graph.recipes[self.graph.users[node.reference][0]]
+
+    def size(self, node: StageNode) -> ModelSize:
+        """The size of the node's policy."""
+        return self.sizes[self.recipe(node).model.source]
+
+    def duration_s(self, node: StageNode, work: Work) -> tuple[float, str]:
+        """Seconds of a run with that much work, and where the speed is from."""
+        devices = devices_used(node.stage, node.request.config, node.runtime)
+        rate = self.measured.rate(node)
+        if rate is not None:
+            amount = work.tokens if rate.unit == "tokens" else work.items
+            return amount / rate.per_s / max(devices, 1), _measured_text(rate, self.place.kind)
+        if node.stage == "judge_official":
+            judge = self.recipe(node).benchmarks.judge
+            calls_at_once = judge.concurrency if judge else 1
+            return work.calls * self.table.times["call_s"].value / calls_at_once, "table"
+        if devices == 0:
+            return 0.0, "table"
+        return self.table.times["load_s"].value + self._compute_s(node, work) / devices, "table"
+
+    def _compute_s(self, node: StageNode, work: Work) -> float:
+        """Seconds of a single GPU."""
+        shares, n = self.table.shares, self.size(node).parameters
+        ranker = self.table.rankers.get(self.recipe(node).rank.ranker)
+        flop_trained = FLOP_TRAINED + 2 * self.recipe(node).train.gradient_checkpointing
+        peak = self.place.gpu.peak_tflops * 1e12
+        seconds = work.read * FLOP_READ * n / shares["read"].value
+        seconds += work.written * FLOP_WRITTEN * n / self.place.gpu.generate
+        seconds += work.trained * flop_trained * n / shares["train"].value
+        seconds += work.scored * FLOP_SCORED * n / shares["score"].value
+        seconds += work.ranked * 2 * (ranker.parameters if ranker else 0) / shares["rank"].value
+        return seconds / peak
+
+    def _sizes(self) -> dict[str, ModelSize]:
+        sizes, unknown = {}, []
+        for source, base in self.graph.base_models.items():
+            size = model_size(source, base.folder)
+            if size is None:
+                unknown.append(source)
+            else:
+                sizes[source] = size
+        if unknown:
+            raise UserError(
+                f"the size of model.source {', '.join(unknown)} is not known, so nothing can be said of GPUs: give a "
+                "folder that has the model (--set model.source=FOLDER), or add it to aipo_lab/models/known_models.yaml"
+            )
+        return sizes
+
+
+def sweep_cost(graph: SweepGraph, store: Store, place: GpuPlace, stored: set[str]) -> SweepCost:
+    """What is left of a sweep at a place.
+
+    Raises `UserError` if a stage needs more GPUs than there are, or a model's size is not known.
+    """
+    estimator = CostEstimator(graph, store, place)
+    left = {reference: node for reference, node in graph.nodes.items() if reference not in stored}
+    _check_devices(estimator, left)
+    costs = {stage: StageCost(stage) for stage in STAGE_NAMES}
+    simulated: dict[str, SimulatedStage] = {}
+    at_most: dict[str, SimulatedStage] = {}
+    for reference, node in left.items():
+        devices = devices_used(node.stage, node.request.config, node.runtime)
+        recipe, inputs = estimator.recipe(node), tuple(node.request.inputs.values())
+        work, most = estimator.expected.work(node, recipe), estimator.most.work(node, recipe)
+        seconds, figure = estimator.duration_s(node, work)
+        most_s, _ = estimator.duration_s(node, most)
+        simulated[reference] = SimulatedStage(seconds, devices, inputs)
+        at_most[reference] = SimulatedStage(max(seconds, most_s), devices, inputs)
+        _add(costs[node.stage], work, most, devices, seconds, most_s, figure)
+    return SweepCost(
+        place,
+        [cost for cost in costs.values() if cost.runs],
+        simulate(simulated, place.count).wall_s,
+        simulate(at_most, place.count).wall_s,
+        _disk(estimator, left),
+    )
+
+
+def _add(cost: StageCost, work: Work, most: Work, devices: int, seconds: float, most_s: float, figure: str) -> None:
+    cost.runs += 1
+    cost.devices = max(cost.devices, devices)
+    cost.tokens += work.tokens
+    cost.most_tokens += most.tokens
+    cost.device_s += seconds * devices
+    cost.most_device_s += max(seconds, most_s) * devices
+    if devices:
+        cost.figures[figure] = None
+
+
+def _check_devices(estimator: CostEstimator, left: Mapping[str, StageNode]) -> None:
+    count = estimator.place.count
+    needs: dict[str, int] = defaultdict(int)
+    for node in left.values():
+        needs[node.stage] = max(needs[node.stage], devices_used(node.stage, node.request.config, node.runtime))
+    problems = [
+        f"{stage} needs {devices} GPUs at once, but --gpus says {count}; raise it, or lower "
+        + ("engine.tensor_parallel or engine.data_parallel" if stage in GENERATING else "compute.processes")
+        for stage, devices in needs.items()
+        if devices > count
+    ]
+    if problems:
+        raise UserError.from_problems("the sweep does not fit:", problems)
+
+
+def _disk(estimator: CostEstimator, left: Mapping[str, StageNode]) -> DiskUse:
+    """Responses count twice: `rank` writes them again with their scores."""
+    trainings = [node for node in left.values() if node.stage == "train"]
+    tokens = sum(
+        estimator.expected.work(node, estimator.recipe(node)).written * (2 if node.stage == "respond" else 1)
+        for node in left.values()
+    )
+    under_way = (
+        estimator.size(node).parameters * max(1, estimator.place.count // node.runtime.parallel.processes)
+        for node in trainings
+    )
+    return DiskUse(
+        n_checkpoints=len(trainings),
+        checkpoints=sum(estimator.size(node).weight_bytes for node in trainings),
+        texts=tokens * estimator.table.disk["token"].value,
+        trainings=KEPT * TRAINING_STATE_BYTES * max(under_way, default=0),
+    )
+
+
+def _measured_text(rate: Rate, kind: str) -> str:
+    return f"measured: {rate.per_s:,.1f} {rate.unit}/s a {kind} ({rate.n_runs} runs)"

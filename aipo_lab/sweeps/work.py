@@ -1,0 +1,124 @@
+"""What the stages of a sweep have to compute: tokens read, written, trained on, scored and ranked, and judges' calls.
+
+Twice: what is expected, with mean lengths and yields, and the most that the recipe's caps allow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from aipo_lab.benchmarks.catalogue import official_entry
+from aipo_lab.pipeline.recipe import Recipe
+from aipo_lab.stages.definition import StageNode
+from aipo_lab.sweeps.throughputs import Throughputs
+
+Lengths = Callable[[str, StageNode], float | None]
+"""The mean tokens measured of what a stage writes, or None."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """What one stage run computes: tokens by kind, `items` (prompts, responses, pairs or turns) and judges' `calls`."""
+
+    read: float = 0.0
+    written: float = 0.0
+    trained: float = 0.0
+    scored: float = 0.0
+    ranked: float = 0.0
+    items: float = 0.0
+    calls: float = 0.0
+
+    @property
+    def tokens(self) -> float:
+        """The tokens that a person would name: those written, trained on, scored or ranked."""
+        return self.written + self.trained + self.scored + self.ranked
+
+
+@dataclass(frozen=True)
+class WorkEstimator:
+    """Estimates the work of a recipe's stages, expected or (`most`) with every cap reached."""
+
+    table: Throughputs
+    most: bool = False
+    measured: Lengths = lambda _, __: None
+
+    def work(self, node: StageNode, recipe: Recipe) -> Work:
+        """The work of one run of the node's stage."""
+        estimate = getattr(self, f"_{node.stage}", None)
+        return Work() if estimate is None else estimate(node, recipe)
+
+    def _instruct(self, _: StageNode, recipe: Recipe) -> Work:
+        settings = recipe.instruct
+        if settings.source == "pool":
+            return Work(items=settings.n_prompts)
+        kept = 1.0 if self.most else self.table.yields["instruct"].value
+        completions = settings.n_prompts / settings.n_per_completion / kept
+        cap = settings.sampling.max_new_tokens
+        each = cap if self.most else min(cap, settings.n_per_completion * self.table.lengths["instruction"].value)
+        shown = settings.n_examples * self.table.lengths["prompt"].value
+        return Work(read=completions * shown, written=completions * each, items=settings.n_prompts)
+
+    def _respond(self, node: StageNode, recipe: Recipe) -> Work:
+        n = recipe.instruct.n_prompts * recipe.respond.n_candidates
+        read = recipe.instruct.n_prompts * self._prompt(recipe, recipe.respond.max_prompt_tokens)
+        return Work(read=read, written=n * self._response(node, recipe), items=n)
+
+    def _rank(self, node: StageNode, recipe: Recipe) -> Work:
+        n_prompts, n = recipe.instruct.n_prompts, recipe.respond.n_candidates
+        ranker = self.table.rankers.get(recipe.rank.ranker)
+        if ranker is None:
+            return Work(items=n_prompts)
+        pair = self._prompt(recipe, recipe.respond.max_prompt_tokens) + 2 * self._response(node, recipe)
+        return Work(ranked=n_prompts * n * (n - 1) * min(pair, ranker.most_tokens), items=n_prompts)
+
+    def _reference(self, node: StageNode, recipe: Recipe) -> Work:
+        pairs, tokens = self._pairs(node, recipe)
+        return Work(scored=pairs * tokens, items=pairs)
+
+    def _train(self, node: StageNode, recipe: Recipe) -> Work:
+        pairs, tokens = self._pairs(node, recipe)
+        return Work(trained=recipe.train.epochs * pairs * tokens, items=pairs)
+
+    def _answer(self, node: StageNode, _: Recipe) -> Work:
+        n, sampling = node.request.config["n_prompts"], node.request.config["sampling"]
+        return self._answers(node, n, sampling["max_new_tokens"], "response")
+
+    def _answer_official(self, node: StageNode, recipe: Recipe) -> Work:
+        name = node.request.config["benchmark"]
+        cap = recipe.benchmarks.official()[name].max_new_tokens
+        return self._answers(node, n_turns(node.request.config), cap, name)
+
+    def _judge_official(self, node: StageNode, _: Recipe) -> Work:
+        judging = self.table.judging.get(node.request.config["benchmark"])
+        calls = judging.calls if judging else official_entry(node.request.config["benchmark"]).verdicts_per_question
+        return Work(calls=n_turns(node.request.config) * calls)
+
+    def _answers(self, node: StageNode, n: int, cap: int, length: str) -> Work:
+        figure = self.table.lengths.get(length, self.table.lengths["response"]).value
+        each = cap if self.most else min(cap, self.measured(node.stage, node) or figure)
+        return Work(read=n * self.table.lengths["question"].value, written=n * each, items=n)
+
+    def _pairs(self, node: StageNode, recipe: Recipe) -> tuple[float, float]:
+        """Pairs of an iteration, and tokens of one, whose prompt is computed once."""
+        kept = 1.0 if self.most else self.table.yields["pairs"].value
+        response = min(self._response(node, recipe), recipe.train.max_response_tokens)
+        prompt = self._prompt(recipe, recipe.train.max_prompt_tokens)
+        return recipe.instruct.n_prompts * kept, prompt + 2 * response
+
+    def _prompt(self, recipe: Recipe, cap: int) -> float:
+        if self.most:
+            return cap
+        kind = "prompt" if recipe.instruct.source == "pool" else "instruction"
+        return min(cap, self.table.lengths[kind].value)
+
+    def _response(self, node: StageNode, recipe: Recipe) -> float:
+        cap = recipe.respond.sampling.max_new_tokens
+        return cap if self.most else min(cap, self.measured("respond", node) or self.table.lengths["response"].value)
+
+
+def n_turns(config: Mapping[str, Any]) -> int:
+    """Turns that an official benchmark's stage answers or judges."""
+    entry = official_entry(config["benchmark"])
+    return min(config["limit"] or entry.n_questions, entry.n_questions) * entry.n_turns

@@ -1,0 +1,116 @@
+"""A vLLM process that fails: it is told what became of it, nothing waits for ever, and nothing of it stays alive."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from aipo_lab.core.errors import MissingDependency, StageFailed
+from aipo_lab.generation.engine import open_engine
+from aipo_lab.generation.vllm_engine import VllmEngineSettings, device_groups, problems
+from aipo_lab.generation.vllm_process import VllmProcess
+
+
+def interpreter(path: Path, script: str) -> str:
+    """A program that is started where Python would be."""
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(0o755)
+    return str(path)
+
+
+def wait_for_end(process: VllmProcess, doing: str = "loading", silence_s: float = 10.0) -> str:
+    with pytest.raises(StageFailed) as caught:
+        list(process.answers("ready", silence_s, doing))
+    assert not process.is_alive
+    return str(caught.value)
+
+
+def is_running(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        return False
+    return state != "Z"
+
+
+def test_a_process_that_dies_is_quoted(tmp_path: Path) -> None:
+    python = interpreter(tmp_path / "python", "echo 'no such device' >&2; exit 7")
+    said = wait_for_end(VllmProcess(python, {}, {}))
+    assert "ended with exit code 7 while loading" in said
+    assert "no such device" in said
+
+
+def test_silence_ends_a_process_and_all_it_started(tmp_path: Path) -> None:
+    child = tmp_path / "child"
+    python = interpreter(tmp_path / "python", f"sleep 60 & echo $! > {child}; wait")
+    process = VllmProcess(python, {}, {})
+    until_s = time.monotonic() + 10
+    while not (child.is_file() and child.read_text().strip()) and time.monotonic() < until_s:
+        time.sleep(0.02)
+    started_s = time.monotonic()
+    assert "was silent for 0.3 s while generating" in wait_for_end(process, "generating", 0.3)
+    assert time.monotonic() - started_s < 10
+    pid = int(child.read_text())
+    while is_running(pid) and time.monotonic() < until_s:
+        time.sleep(0.02)
+    assert not is_running(pid)
+
+
+def test_signs_of_life_are_waited_for(tmp_path: Path) -> None:
+    alive = 'for i in 1 2 3 4; do sleep 0.2; echo \'{"event": "alive"}\'; done; echo \'{"event": "ready"}\'; sleep 9'
+    process = VllmProcess(interpreter(tmp_path / "python", alive), {}, {})
+    told = [answer["event"] for answer in process.answers("ready", 5.0, "loading")]
+    assert told == ["alive"] * 4 + ["ready"]
+    process.stop()
+    process.stop()
+    assert not process.is_alive
+
+
+def test_a_reported_failure_is_told_with_the_log(tmp_path: Path) -> None:
+    script = 'echo \'CUDA out of memory\' >&2; echo \'{"event": "failed", "reason": "ValueError: too large"}\'; sleep 9'
+    said = wait_for_end(VllmProcess(interpreter(tmp_path / "python", script), {}, {}))
+    assert "failed while loading: ValueError: too large" in said
+    assert "CUDA out of memory" in said
+
+
+@pytest.mark.parametrize("python", [None, "/nowhere/python"])
+def test_a_python_without_vllm_is_told_how_to_get_it(tmp_path: Path, python: str | None) -> None:
+    settings = VllmEngineSettings(python=python)
+    words = "pip install vllm" if python is None else "'/nowhere/python' cannot be run"
+    (problem,) = problems(settings)
+    assert words in problem
+    with pytest.raises(MissingDependency, match=r"engine"):
+        open_engine(settings, tmp_path, "cpu")
+
+
+@pytest.mark.parametrize(
+    ("device", "tensor", "data", "visible", "expected"),
+    [
+        ("cpu", 1, 2, None, [None, None]),
+        ("cuda", 2, 2, None, ["0,1", "2,3"]),
+        ("cuda:1", 1, 2, None, ["1", "2"]),
+        ("cuda", 2, 1, "5,7", ["5,7"]),
+        ("cuda:1", 1, 1, "5,7", ["7"]),
+    ],
+)
+def test_every_process_has_devices_of_its_own(
+    device: str, tensor: int, data: int, visible: str | None, expected: list[str | None]
+) -> None:
+    settings = VllmEngineSettings(tensor_parallel=tensor, data_parallel=data)
+    groups = device_groups(settings, device, visible)
+    assert [group.get("CUDA_VISIBLE_DEVICES") for group in groups] == expected
+
+
+def test_more_devices_than_there_are_is_said_before_anything_starts() -> None:
+    with pytest.raises(StageFailed, match=r"tensor_parallel 2 x engine.data_parallel 2 .* 4 devices.* shows 3"):
+        device_groups(VllmEngineSettings(tensor_parallel=2, data_parallel=2), "cuda", "0,1,2")
+
+
+def test_the_worker_needs_nothing_of_this_package() -> None:
+    from aipo_lab.generation.vllm_process import WORKER_FILE
+
+    assert "aipo_lab" not in WORKER_FILE.read_text().replace("aipo-lab", "")
+    assert os.access(WORKER_FILE, os.R_OK)

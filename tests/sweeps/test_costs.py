@@ -1,0 +1,168 @@
+"""GPU-hours, wall time, money and disk of a sweep for another machine; and what a finished run corrects."""
+
+from __future__ import annotations
+
+import json
+import socket
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from aipo_lab.core.errors import UserError
+from aipo_lab.core.store import ArtifactRequest, Store
+from aipo_lab.sweeps.costs import CostEstimator, GpuPlace, SweepCost, sweep_cost
+from aipo_lab.sweeps.foreseen import foresee_graph
+from aipo_lab.sweeps.plan import SweepGraph
+from aipo_lab.sweeps.plan_judging import expected_cost, foreseen_cost, judging_costs, sum_costs
+from aipo_lab.sweeps.sweep import load_sweep, single_run
+from aipo_lab.sweeps.throughputs import throughputs
+
+SWEEPS = Path(__file__).parents[2] / "sweeps"
+NEMO = 12_247_782_400
+H100 = "NVIDIA H100 80GB HBM3"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _nothing_is_here(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AIPO_LAB_CACHE", str(tmp_path_factory.mktemp("empty")))
+        yield
+
+
+@pytest.fixture(scope="module")
+def table6() -> SweepGraph:
+    return foresee_graph(load_sweep(SWEEPS / "table6.yaml", "paper", check=True, elsewhere=True)).graph
+
+
+def cost(graph: SweepGraph, store: Store, count: int = 8, kind: str = "h100") -> SweepCost:
+    return sweep_cost(graph, store, GpuPlace(kind, count), set())
+
+
+def by_stage(found: SweepCost) -> dict[str, Any]:
+    return {one.stage: one for one in found.stages}
+
+
+def test_table_6_at_the_papers_size(table6: SweepGraph, store: Store) -> None:
+    found = cost(table6, store)
+    stages = by_stage(found)
+    # 20 trials x 15 iterations, iteration 0 shared up to the training; 4 trials (simpo) have no reference
+    assert (stages["train"].runs, stages["respond"].runs, stages["reference"].runs) == (300, 281, 225)
+    assert [stages[name].devices for name in ("instruct", "respond", "rank", "train")] == [8, 8, 1, 8]
+    assert found.disk.checkpoints == 300 * 2 * NEMO  # 7.3 TB in bfloat16
+    assert stages["respond"].tokens == pytest.approx(281 * 20_000 * 5 * 405)
+    assert stages["respond"].most_tokens == 281 * 20_000 * 5 * 2048
+    assert stages["train"].tokens == pytest.approx(300 * 18_000 * (40 + 2 * 405))
+    assert stages["train"].most_tokens == 300 * 20_000 * (512 + 2 * 2048)
+    train_flop = 8 * NEMO * stages["train"].tokens  # 6, and 2 more for gradient checkpointing
+    loading_s = 300 * 8 * 60
+    assert stages["train"].device_s == pytest.approx(train_flop / (989e12 * 0.30) + loading_s)
+    assert 1000 < found.device_s / 3600 < 4000
+    assert found.device_s < found.most_device_s
+    assert found.device_s / 8 < found.wall_s < found.most_wall_s
+
+
+def test_what_is_not_here_is_listed_and_a_sweep_that_lacks_nothing_lists_nothing() -> None:
+    sweep = load_sweep(SWEEPS / "table6.yaml", "paper", check=True, elsewhere=True)
+    missing = "\n".join(foresee_graph(sweep).missing)
+    for name in ("PairRM", "compute.device: cuda", "mistralai/Mistral-Nemo-Instruct-2407", "alpaca-eval", "mt-bench"):
+        assert name in missing, name
+    assert missing.count("compute.device: ") == 1
+    assert foresee_graph(load_sweep(SWEEPS / "table6.yaml")).missing == []
+
+
+def test_a_plan_asks_no_host(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("datasets")  # imported before the plan, as in a long-lived process
+    asked: list[str] = []
+    monkeypatch.setattr(socket, "getaddrinfo", lambda host, *_, **__: asked.append(host))
+    assert foresee_graph(single_run("paper")).missing
+    assert asked == []
+
+
+def test_judging_is_counted_without_the_data_files(table6: SweepGraph, store: Store) -> None:
+    most = judging_costs(table6, store, foreseen_cost)
+    expected = judging_costs(table6, store, expected_cost)
+    n_models = 1 + 20 * 15
+    calls = {"alpaca_eval": 805 * n_models, "arena_hard": 1000 * n_models, "mt_bench": 160 * n_models}
+    assert {name: one.calls for name, one in most.items()} == calls
+    assert {name: one.calls for name, one in expected.items()} == calls
+    alpaca = most["alpaca_eval"]
+    assert alpaca.usd == pytest.approx(alpaca.calls * ((3520 / 4 + 2048) * 10 + 30) / 1e6, rel=1e-3)
+    expected_usd, most_usd = (sum_costs(costs.values()).usd or 0.0 for costs in (expected, most))
+    assert 5_000 < expected_usd < most_usd < 100_000
+
+
+def test_more_gpus_shorten_the_wall_time_until_iterations_wait_for_each_other(table6: SweepGraph, store: Store) -> None:
+    costs = [cost(table6, store, count) for count in (8, 64, 512, 4096)]
+    walls = [one.wall_s for one in costs]
+    assert walls[0] > 5 * walls[1] > 5 * walls[2] >= 5 * walls[3]
+    assert walls[2] == pytest.approx(walls[3], rel=0.01)  # 20 trials on 8 GPUs each cannot use more
+    assert len({round(one.device_s) for one in costs}) == 1
+
+
+def test_a_slower_gpu_takes_longer_and_what_does_not_fit_is_refused(table6: SweepGraph, store: Store) -> None:
+    assert cost(table6, store, kind="a100").device_s > 1.5 * cost(table6, store).device_s
+    with pytest.raises(UserError, match=r"--gpu 'h1000' is in no table; .*h100"):
+        cost(table6, store, kind="h1000")
+    with pytest.raises(UserError, match=r"train needs 8 GPUs at once, but --gpus says 4; .*compute.processes"):
+        cost(table6, store, count=4)
+
+
+def test_a_model_of_unknown_size_is_said_to_be_so(store: Store) -> None:
+    graph = foresee_graph(single_run("paper", [("model.source", "some/model")])).graph
+    with pytest.raises(UserError, match=r"size of model.source some/model is not known.*model.source=FOLDER"):
+        cost(graph, store)
+
+
+def test_every_figure_has_a_source_and_every_official_benchmark_its_calls() -> None:
+    table = throughputs()
+    figures = [*table.shares.values(), *table.lengths.values(), *table.yields.values(), *table.times.values()]
+    assert all(one.source for one in [*figures, *table.gpus.values(), *table.judging.values()])
+    assert table.judging.keys() == {"alpaca_eval", "arena_hard", "mt_bench"}
+
+
+# ---- what a finished run corrects ----
+
+
+def finished(store: Store, node: Any, summary: dict[str, Any], duration_s: float, device: str) -> None:
+    """An artifact as another run of the node's stage, on the same model and 8 devices, would have left it."""
+    request = node.request
+    other = ArtifactRequest(request.stage, request.version, {**request.config, "pilot": True}, request.inputs)
+    artifact = store.make(other, lambda folder: summary, computed_on={"device": device, "devices": 8})
+    manifest = artifact.path / "manifest.json"
+    manifest.write_text(json.dumps({**artifact.manifest, "duration_s": duration_s}))
+
+
+def test_speeds_and_lengths_of_a_finished_run_replace_the_tables(store: Store) -> None:
+    graph = foresee_graph(single_run("paper", [("iterations", 2)])).graph
+    (trial,) = graph.trials.values()
+    respond, train = (trial.iterations[0].steps[name] for name in ("respond", "train"))
+    finished(store, respond, {"tokens": 300_000, "responses": 1000}, 50.0, H100)
+    finished(store, train, {"tokens": 100_000, "pairs": 100}, 10.0, H100)
+    after = by_stage(cost(graph, store))
+    assert after["respond"].tokens == 2 * 20_000 * 5 * 300  # 300 tokens a response instead of 405
+    assert after["respond"].device_s == pytest.approx(after["respond"].tokens / (300_000 / 50 / 8))
+    assert list(after["respond"].figures) == ["measured: 750.0 tokens/s a h100 (1 runs)"]
+    assert after["train"].tokens == 2 * 18_000 * (40 + 2 * 300)  # follows the measured responses
+    assert after["train"].device_s == pytest.approx(after["train"].tokens / (100_000 / 10 / 8))
+    assert list(after["rank"].figures) == ["table"]
+
+
+@pytest.mark.parametrize(
+    ("device", "change"),
+    [
+        ("NVIDIA A100-SXM4-80GB", ("seed", 1)),
+        ("cpu", ("seed", 1)),
+        (H100, ("model.source", "mistralai/Mistral-7B-Instruct-v0.2")),
+        (H100, ("engine.name", "transformers")),
+    ],
+)
+def test_a_run_on_another_device_model_or_engine_corrects_nothing(
+    store: Store, device: str, change: tuple[str, Any]
+) -> None:
+    (other,) = foresee_graph(single_run("paper", [change])).graph.trials.values()
+    finished(store, other.iterations[0].steps["respond"], {"tokens": 900, "responses": 3}, 1.0, device)
+    graph = foresee_graph(single_run("paper", [("iterations", 1)])).graph
+    (trial,) = graph.trials.values()
+    estimator = CostEstimator(graph, store, GpuPlace("h100", 8))
+    assert estimator.measured.rate(trial.iterations[0].steps["respond"]) is None
