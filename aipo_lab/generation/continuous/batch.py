@@ -30,7 +30,7 @@ from aipo_lab.models.policy import Policy
 PREFILL_TOKENS = 4096
 """Most tokens of prompts computed at once, padding included (or one prompt)."""
 MOST_ROWS = {"cpu": 192, "cuda": 512}
-"""Beyond so many rows a step takes longer in proportion, by measurement on a CPU; elsewhere memory is the limit."""
+"""Rows beyond which more are taken to gain little on a CPU (a guess, to be measured); elsewhere memory is the limit."""
 REFILL_SHARE = 1 / 16
 """Share of the batch that must be free before prompts are computed to fill it."""
 
