@@ -29,6 +29,7 @@ from aipo_lab.prompts.reading import DataPlace, FoundData
 from aipo_lab.prompts.source import PROMPTS
 from aipo_lab.ranking.pairrm.settings import PairRMSettings
 from aipo_lab.ranking.ranker import RANKERS
+from aipo_lab.ranking.reward_model import RewardModelSettings
 from aipo_lab.stages.definition import STAGE_NAMES, StageNode
 from aipo_lab.sweeps.plan import runtime_of
 
@@ -65,6 +66,10 @@ CONTEXTS: Mapping[str, list[tuple[str, Any]]] = {
     "benchmarks.held_out": OWN_DATA,
     "pairs": OWN_PAIRS,
     "rank.target_tokens": [("rank", {"ranker": "length"})],
+    **{
+        f"rank.{name}": [("rank", {"ranker": "reward_model", "model": "owner/name"})]
+        for name in RewardModelSettings.model_fields.keys() - PairRMSettings.model_fields.keys()
+    },
     **{f"rank.{name}": [("rank", {"ranker": "pairrm"})] for name in PairRMSettings.model_fields if name != "ranker"},
     **{f"prompts.{name}": OWN_DATA for name in DatasetPromptSettings.model_fields if name != "source"},
     **{f"benchmarks.judge.{name}": LOCAL for name in ("dtype", "chat_template", "template_date")},

@@ -31,6 +31,11 @@ def encode_prompt(tokenizer: Any, messages: Sequence[Message], chat: ChatSetting
     return _begun(tokenizer, bare_tokens(tokenizer, render(tokenizer, messages, chat, open_turn=True)))
 
 
+def encode_conversation(tokenizer: Any, messages: Sequence[Message], chat: ChatSettings = MODEL_TEMPLATE) -> list[int]:
+    """Token ids of a whole conversation, as a reward model reads it; errors as of `render`."""
+    return _begun(tokenizer, bare_tokens(tokenizer, render(tokenizer, messages, chat, open_turn=False)))
+
+
 def encode_text_prompt(tokenizer: Any, text: str) -> list[int]:
     """Token ids of a text that the model is to continue, without any template."""
     return _begun(tokenizer, bare_tokens(tokenizer, text))
