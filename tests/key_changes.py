@@ -92,6 +92,8 @@ OTHER_VALUES: Mapping[str, Any] = {
     "benchmarks.judge.template_date": "2000-01-02",
     "model.template_date": "2000-01-02",
     "train.precision": "bfloat16",
+    "train.weights": "bfloat16",
+    "train.optimizer": "adamw_8bit",
     "reference": "base",
     "data": "accumulated",
     "start": "base",

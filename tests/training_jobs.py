@@ -93,7 +93,7 @@ def make_job(
 def train_alone(folder: Path, **changes: Any) -> TrainingJob:
     """The same training in this process, done."""
     job = make_job(folder, **changes)
-    run_job(job, load_policy(job.model, "cpu", "float32"), lambda *_: None)
+    run_job(job, load_policy(job.model, "cpu", job.config.weights), lambda *_: None)
     return job
 
 

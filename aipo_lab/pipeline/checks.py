@@ -23,6 +23,7 @@ from aipo_lab.generation import near_duplicates
 from aipo_lab.generation.engine import ENGINES
 from aipo_lab.models.size import known_models
 from aipo_lab.pipeline.recipe import Recipe
+from aipo_lab.training.optimizers import INSTALL_LOW_BIT
 from aipo_lab.worlds.world import get_world
 
 
@@ -113,9 +114,11 @@ def package_problems(recipe: Recipe) -> Iterator[Problem]:
     """Optional packages that the recipe needs and this Python lacks."""
     if recipe.train.lora is not None and importlib.util.find_spec("peft") is None:
         yield Problem("train.lora", "needs the package peft; install it with: pip install 'aipo-lab[lora]'")
+    if recipe.train.optimizer == "adamw_8bit" and importlib.util.find_spec("torchao") is None:
+        yield Problem("train.optimizer", f"adamw_8bit needs the package torchao; install it with: {INSTALL_LOW_BIT}")
     yield from _instruct_packages(recipe)
     parallel = recipe.compute.parallel
-    if parallel != "data" and importlib.util.find_spec("deepspeed") is None:
+    if parallel.startswith("zero") and importlib.util.find_spec("deepspeed") is None:
         yield Problem(
             "compute.parallel",
             f"{parallel} needs the package deepspeed; install it with: pip install 'aipo-lab[deepspeed]'",

@@ -100,7 +100,7 @@ class GraphBuilder:
             "respond": recipe.respond.model_dump(mode="json") | {"engine": self.engine, "chat": self.chat},
             "rank": recipe.rank.model_dump(mode="json") | dict(ranker.identity) | known,
             "pair": recipe.pair.key_values(),
-            "train": recipe.train.model_dump(mode="json"),
+            "train": recipe.train.key_values(),
         }
         self.base = self._node("base", base_model.config(recipe), {})
         self.embedded = recipe.benchmarks.embedded()

@@ -16,7 +16,7 @@ from aipo_lab.core.jsonl import write_jsonl
 from aipo_lab.models.policy import POLICIES
 from aipo_lab.stages.definition import StageContext, stage
 from aipo_lab.stages.policy_folder import policy_folder
-from aipo_lab.training.config import Precision, TrainSettings
+from aipo_lab.training.config import Precision, TrainSettings, WeightType
 from aipo_lab.training.job import REFERENCE_COLUMNS
 from aipo_lab.training.logprobs import all_pair_logps
 from aipo_lab.training.pairs import load_pairs
@@ -30,6 +30,9 @@ class ReferenceConfig(StrictModel):
     max_response_tokens: int = Field(2048, ge=1, description="as in the train section")
     micro_batch_tokens: int = Field(8192, ge=1, description="as in the train section")
     precision: Precision = Field("float32", description="as in the train section")
+    weights: WeightType | None = Field(
+        None, description="as in the train section, whose rounding of the policy it shares; none: float32"
+    )
     batch_size: int | None = Field(
         None, ge=1, description="as in the train section; with a 16-bit precision, whose micro-batches follow from it"
     )
@@ -45,16 +48,17 @@ class ReferenceConfig(StrictModel):
         In float32 batch size and order change nothing beyond rounding, and trainings that differ in them share a
         reference; in 16 bits they do not.
         """
-        shared = settings.model_dump(include=set(cls.model_fields) - {"batch_size", "seed", "tails"})
+        shared = settings.model_dump(include=set(cls.model_fields) - {"batch_size", "seed", "tails", "weights"})
         order = {} if settings.precision == "float32" else {"batch_size": settings.batch_size, "seed": seed}
-        return cls(**shared, **order)
+        rounded = {} if settings.weights == "float32" else {"weights": settings.weights}
+        return cls(**shared, **order, **rounded)
 
 
 @stage("reference", version=2, config=ReferenceConfig)
 def reference(context: StageContext[ReferenceConfig]) -> Mapping[str, Any]:
     """Write `reference.jsonl`."""
     config = context.config
-    policy = POLICIES.get(policy_folder(context), context.runtime.device, "float32")
+    policy = POLICIES.get(policy_folder(context), context.runtime.device, config.weights or "float32")
     path = context.inputs["pairs"].file("pairs.jsonl")
     pairs, _ = load_pairs(path, policy.tokenizer, config.max_prompt_tokens, config.max_response_tokens)
     logps = all_pair_logps(

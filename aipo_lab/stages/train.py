@@ -24,9 +24,9 @@ def train(context: StageContext[TrainConfig]) -> Mapping[str, Any]:
     if job.parallel.processes > 1 or job.parallel.parallel != "data":
         POLICIES.clear()  # the other processes need the memory
         return launch(job, context.progress)
-    policy = POLICIES.take(job.model, job.device, "float32")
+    policy = POLICIES.take(job.model, job.device, job.config.weights)
     summary = run_job(job, policy, context.progress)
-    POLICIES.put(context.final_folder / "model", job.device, "float32", policy)
+    POLICIES.put(context.final_folder / "model", job.device, job.config.weights, policy)
     return summary
 
 

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from aipo_lab.core.config import StrictModel
 from aipo_lab.objectives import Objective, get_objective, weighted_sum
 from aipo_lab.training.adapters import LoraSettings
 
 Precision = Literal["float32", "bfloat16", "float16"]
+WeightType = Literal["float32", "bfloat16"]
+OptimizerName = Literal["adamw", "adamw_bf16", "adamw_8bit"]
+
+ADDED = {"weights": "float32", "optimizer": "adamw"}
+"""Settings that came later: at these values they are in no key, so that what was made before them is found."""
 
 
 class TrainSettings(StrictModel):
@@ -30,10 +36,49 @@ class TrainSettings(StrictModel):
     micro_batch_tokens: int = Field(8192, ge=1, description="tokens computed at once, padding included")
     precision: Precision = Field(
         "float32",
-        description="data type of the forward pass's products; weights, AdamW and sums stay in float32",
+        description="data type of the forward pass's products; log-probabilities and sums stay in float32",
+    )
+    weights: WeightType = Field(
+        "float32",
+        description="data type of the weights in training, of their gradients and of the model that is written; "
+        "bfloat16, 8 bytes a weight with adamw_bf16 instead of 16, rounds every update at random",
+    )
+    optimizer: OptimizerName = Field(
+        "adamw",
+        description="adamw: moments in float32; adamw_bf16: in bfloat16, rounded at random; adamw_8bit: in 8 bits "
+        "(torchao)",
     )
     gradient_checkpointing: bool = Field(False, description="compute activations twice instead of storing them")
     lora: LoraSettings | None = Field(None, description="train low-rank adapters only; left out: all weights")
+
+    @model_validator(mode="after")
+    def _weights_can_be_trained(self) -> TrainSettings:
+        if problems := list(weight_problems(self)):
+            raise ValueError("; ".join(problems))
+        return self
+
+    def key_values(self) -> dict[str, Any]:
+        """The settings as a stage's key has them: see `ADDED`."""
+        values = self.model_dump(mode="json")
+        return {name: value for name, value in values.items() if name not in ADDED or value != ADDED[name]}
+
+
+def weight_problems(settings: TrainSettings) -> Iterator[str]:
+    """What does not go with weights in 16 bits."""
+    if settings.weights == "float32":
+        return
+    if settings.precision != settings.weights:
+        yield (
+            f"weights bfloat16 compute their products in bfloat16, but precision is {settings.precision}; "
+            "set precision: bfloat16, or weights: float32"
+        )
+    if settings.optimizer == "adamw":
+        yield (
+            "weights bfloat16 need an optimizer that rounds at random, as the nearest bfloat16 of an updated weight is "
+            "mostly the weight itself; set optimizer: adamw_bf16 or adamw_8bit, or weights: float32"
+        )
+    if settings.lora is not None:
+        yield "weights bfloat16 would round merged lora adapters away; set weights: float32, or drop lora"
 
 
 class SingleObjectiveSettings(StrictModel):

@@ -116,6 +116,11 @@ def _impossible(user: Mapping[str, Any], settings: TrainSettings) -> Iterator[st
         yield "deepspeed scheduler: the schedule is the recipe's (train.warmup_ratio, then cosine); leave it out"
     if settings.precision == "float16":
         yield "train.precision float16 does not go with ZeRO, which skips steps that overflow; use bfloat16"
+    if settings.weights != "float32" or settings.optimizer != "adamw":
+        yield (
+            f"train.weights {settings.weights} and train.optimizer {settings.optimizer} do not go with ZeRO, which has "
+            "its own float32 weights and optimiser; use compute.parallel=data or fsdp"
+        )
     if settings.lora is not None:
         yield "train.lora does not go with ZeRO: adapters are small; use compute.parallel=data"
 

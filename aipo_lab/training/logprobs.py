@@ -6,7 +6,8 @@ that predict response tokens before the output embedding sees them.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
@@ -38,7 +39,9 @@ def pair_logps(model: Any, batch: PairBatch, precision: str = "float32") -> Tens
         install_layouts()
     dtype = getattr(torch, precision)
     decoder = getattr(model, model.base_model_prefix)
-    with torch.autocast(batch.input_ids.device.type, dtype=dtype, enabled=dtype != torch.float32):
+    in_16_bits = dtype != torch.float32
+    autocast = torch.autocast(batch.input_ids.device.type, dtype=dtype, enabled=in_16_bits)
+    with autocast, float32_residuals(model) if in_16_bits else contextlib.nullcontext():
         hidden = decoder(
             input_ids=batch.input_ids,
             position_ids=batch.position_ids,
@@ -48,6 +51,19 @@ def pair_logps(model: Any, batch: PairBatch, precision: str = "float32") -> Tens
         selected = hidden.reshape(-1, hidden.shape[-1])[batch.sources]
         logps = token_logps(model, selected, batch.targets)
         return summed(batch, logps, model, selected)
+
+
+@contextlib.contextmanager
+def float32_residuals(model: Any) -> Iterator[None]:
+    """While inside, what layers add up is in float32, whatever the weights are in: their embeddings begin in it.
+
+    With autocast, weights in bfloat16 then give the numbers that the same weights in float32 give, to the bit.
+    """
+    handle = model.get_input_embeddings().register_forward_hook(lambda _module, _inputs, output: output.float())
+    try:
+        yield
+    finally:
+        handle.remove()
 
 
 def all_pair_logps(

@@ -86,7 +86,7 @@ class PairTrainer:
         self.batches = optimiser_batches(len(pairs), settings.batch_size, settings.epochs, seed)
         self.sharing = find_sharing(policy.model, pairs, policy.pad_token_id)
         self.micro_batch_tokens = settings.micro_batch_tokens
-        self.updater = make_updater(policy.model, settings, len(self.batches), processes)
+        self.updater = make_updater(policy.model, settings, len(self.batches), processes, seed)
         self.speed: list[CurveRow] = []
 
     def run(self, progress: Progress, checkpoints: TrainingCheckpoints | None = None) -> list[CurveRow]:

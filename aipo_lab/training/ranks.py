@@ -38,7 +38,7 @@ def _train(job: TrainingJob, folder: Path) -> None:
     processes = Processes(int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]))
     torch.set_num_threads(max(1, job.threads // processes.count))
     device = _join(job, processes)
-    policy = load_policy(job.model, device, "float32")
+    policy = load_policy(job.model, device, job.config.weights)
     with (folder / "progress.jsonl").open("a", encoding="utf-8") as stream:
 
         def progress(done: int, total: int, unit: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -12,6 +12,7 @@ from aipo_lab.core.jsonl import read_json, write_json
 from aipo_lab.training.batches import PairBatch
 from aipo_lab.training.config import TrainSettings
 from aipo_lab.training.logprobs import pair_logps
+from aipo_lab.training.optimizers import load_state_tensors, make_optimizer, state_tensors
 from aipo_lab.training.processes import Processes
 from aipo_lab.training.schedule import make_scheduler
 from aipo_lab.training.weight_decay import parameter_groups
@@ -84,23 +85,84 @@ class LossScale:
         return True
 
 
+class OptimizedParameters:
+    """Parameters in this process with their optimiser, schedule and loss scale, and how they are saved and restored."""
+
+    def __init__(
+        self, model: Any, parameters: Mapping[str, Tensor], settings: TrainSettings, n_steps: int, seed: int, rank: int
+    ) -> None:
+        self.parameters = parameters
+        self.max_gradient_norm = settings.max_gradient_norm
+        groups = parameter_groups(model, parameters.items(), settings)
+        self.optimizer = make_optimizer(groups, settings, seed, rank)
+        self.scheduler = make_scheduler(self.optimizer, settings, n_steps)
+        self.scale = LossScale(settings.precision)
+
+    def update(self, step: int, norm: float) -> dict[str, float] | None:
+        """Clip the gradients, whose norm over all processes is `norm`, and update; see `Updater.update`."""
+        import torch
+
+        gradients = [one for one in self.parameters.values() if one.grad is not None]
+        torch.nn.utils.clip_grads_with_norm_(gradients, self.max_gradient_norm, torch.tensor(norm))
+        if not math.isfinite(norm):
+            if self.scale.halve():
+                return None
+            raise StageFailed(f"the gradient norm at step {step} is {norm}; lower train.learning_rate")
+        self.scale.clean()
+        lr = float(self.scheduler.get_last_lr()[0])
+        self.optimizer.step()
+        self.scheduler.step()
+        return {"lr": lr, "gradient_norm": norm}
+
+    def save(self, folder: Path, suffix: str = "") -> None:
+        """Write weights, the optimiser's state, schedule and random state; `suffix` parts the files of processes."""
+        import torch
+        from safetensors.torch import save_file
+
+        save_file({name: one.detach() for name, one in self.parameters.items()}, folder / f"model{suffix}.safetensors")
+        moments = state_tensors(self.optimizer)
+        save_file(moments | {"random_state": torch.get_rng_state()}, folder / f"optimizer{suffix}.safetensors")
+        schedule = self.scheduler.state_dict()
+        kept = {name: schedule[name] for name in ("last_epoch", "_step_count")}
+        rates = [float(lr) for lr in schedule["_last_lr"]]
+        scale = {"value": self.scale.value, "clean_steps": self.scale.clean_steps}
+        write_json(folder / f"schedule{suffix}.json", {"scheduler": kept | {"_last_lr": rates}, "scale": scale})
+
+    def load(self, folder: Path, suffix: str = "") -> None:
+        """The inverse of `save`."""
+        import torch
+        from safetensors.torch import load_file
+
+        weights = load_file(folder / f"model{suffix}.safetensors")
+        with torch.no_grad():
+            for name, parameter in self.parameters.items():
+                parameter.copy_(weights[name])
+        moments = load_file(folder / f"optimizer{suffix}.safetensors")
+        torch.set_rng_state(moments.pop("random_state"))
+        load_state_tensors(self.optimizer, moments)
+        schedule = read_json(folder / f"schedule{suffix}.json")
+        self.scheduler.load_state_dict(self.scheduler.state_dict() | schedule["scheduler"])
+        for group, lr in zip(self.optimizer.param_groups, schedule["scheduler"]["_last_lr"], strict=True):
+            if isinstance(group["lr"], torch.Tensor):  # torchao's own
+                group["lr"].fill_(lr)
+            else:
+                group["lr"] = lr
+        self.scale.value, self.scale.clean_steps = schedule["scale"]["value"], schedule["scale"]["clean_steps"]
+
+
 class ReplicatedUpdater:
     """Every process has the whole model and optimiser; gradients are summed over the processes before the update."""
 
     lockstep = False
 
-    def __init__(self, model: Any, settings: TrainSettings, n_steps: int, processes: Processes) -> None:
-        import torch
-
+    def __init__(self, model: Any, settings: TrainSettings, n_steps: int, processes: Processes, seed: int = 0) -> None:
         self.model = model
         self.settings = settings
         self.processes = processes
         self.parameters = {name: one for name, one in model.named_parameters() if one.requires_grad}
         _own_memory(self.parameters.values())
-        groups = parameter_groups(model, self.parameters.items(), settings)
-        self.optimizer = torch.optim.AdamW(groups, lr=settings.learning_rate, fused=True)
-        self.scheduler = make_scheduler(self.optimizer, settings, n_steps)
-        self.scale = LossScale(settings.precision)
+        self.optimized = OptimizedParameters(model, self.parameters, settings, n_steps, seed, rank=0)
+        self.scale = self.optimized.scale
         self.fused = settings.precision == "float32"
 
     def logps(self, batch: PairBatch) -> Tensor:
@@ -109,7 +171,7 @@ class ReplicatedUpdater:
 
     def reset(self) -> None:
         """See `Updater.reset`."""
-        self.optimizer.zero_grad(set_to_none=True)
+        self.optimized.optimizer.zero_grad(set_to_none=True)
 
     def backward(self, loss: Tensor, last: bool) -> None:  # noqa: ARG002
         """See `Updater.backward`."""
@@ -119,61 +181,32 @@ class ReplicatedUpdater:
 
     def update(self, step: int) -> dict[str, float] | None:
         """See `Updater.update`."""
-        import torch
-
         self.processes.sum_gradients(self.parameters.values())
         if self.scale.value != 1:
             for one in self.parameters.values():
                 if one.grad is not None:
                     one.grad.div_(self.scale.value)
-        norm = float(torch.nn.utils.clip_grad_norm_(self.parameters.values(), self.settings.max_gradient_norm))
-        if not math.isfinite(norm):
-            if self.scale.halve():
-                return None
-            raise StageFailed(f"the gradient norm at step {step} is {norm}; lower train.learning_rate")
-        self.scale.clean()
-        lr = self.scheduler.get_last_lr()[0]
-        self.optimizer.step()
-        self.scheduler.step()
-        return {"lr": lr, "gradient_norm": norm}
+        return self.optimized.update(step, gradient_norm(self.parameters.values()))
 
     def save(self, folder: Path) -> None:
         """See `Updater.save`; one process writes, as all are equal."""
-        import torch
-        from safetensors.torch import save_file
-
-        if not self.processes.first:
-            return
-        save_file({name: one.detach() for name, one in self.parameters.items()}, folder / "model.safetensors")
-        state = self.optimizer.state_dict()["state"]
-        moments = {f"{number}/{name}": value for number, values in state.items() for name, value in values.items()}
-        save_file(moments | {"random_state": torch.get_rng_state()}, folder / "optimizer.safetensors")
-        schedule = self.scheduler.state_dict()
-        kept = {name: schedule[name] for name in ("last_epoch", "_step_count", "_last_lr")}
-        scale = {"value": self.scale.value, "clean_steps": self.scale.clean_steps}
-        write_json(folder / "schedule.json", {"scheduler": kept, "scale": scale})
+        if self.processes.first:
+            self.optimized.save(folder)
 
     def load(self, folder: Path) -> None:
         """See `Updater.load`."""
-        import torch
-        from safetensors.torch import load_file
+        self.optimized.load(folder)
 
-        weights = load_file(folder / "model.safetensors")
-        with torch.no_grad():
-            for name, parameter in self.parameters.items():
-                parameter.copy_(weights[name])
-        moments = load_file(folder / "optimizer.safetensors")
-        torch.set_rng_state(moments.pop("random_state"))
-        state: dict[int, dict[str, Tensor]] = {}
-        for name, value in moments.items():
-            number, moment = name.split("/")
-            state.setdefault(int(number), {})[moment] = value
-        self.optimizer.load_state_dict({"state": state, "param_groups": self.optimizer.state_dict()["param_groups"]})
-        schedule = read_json(folder / "schedule.json")
-        self.scheduler.load_state_dict(self.scheduler.state_dict() | schedule["scheduler"])
-        for group, lr in zip(self.optimizer.param_groups, schedule["scheduler"]["_last_lr"], strict=True):
-            group["lr"] = lr
-        self.scale.value, self.scale.clean_steps = schedule["scale"]["value"], schedule["scale"]["clean_steps"]
+
+def gradient_norm(parameters: Iterable[Tensor]) -> float:
+    """The norm of all gradients together; those in 16 bits are squared and added in float32."""
+    import torch
+
+    gradients = [one.grad for one in parameters if one.grad is not None]
+    exact = [
+        one if one.dtype == torch.float32 else torch.linalg.vector_norm(one, dtype=torch.float32) for one in gradients
+    ]
+    return float(torch.nn.utils.get_total_norm(exact))
 
 
 def _own_memory(parameters: Iterable[Tensor]) -> None:

@@ -43,7 +43,14 @@ class ZeroUpdater:
     fused = False  # DeepSpeed's hooks collect the gradients
 
     def __init__(
-        self, model: Any, settings: TrainSettings, n_steps: int, processes: Processes, config: dict[str, Any]
+        self,
+        model: Any,
+        settings: TrainSettings,
+        n_steps: int,
+        processes: Processes,
+        seed: int = 0,  # noqa: ARG002
+        *,
+        config: dict[str, Any],
     ) -> None:
         self.processes = processes
         # Not DeepSpeed's own bfloat16, which rounds the weights and the residual stream: the reference would be of
