@@ -77,10 +77,8 @@ class StochasticAdamW(torch.optim.Optimizer):
     ) -> None:
         assert parameter.grad is not None
         step, (beta1, beta2) = int(state["step"]), BETAS
-        tensors = (parameter, parameter.grad, state["exp_avg"], state["exp_avg_sq"])
-        split = [
-            torch.split(one.view(-1), CHUNK_WEIGHTS) for one in (tensors[0], tensors[1].contiguous(), *tensors[2:])
-        ]
+        tensors = (parameter, parameter.grad.contiguous(), state["exp_avg"], state["exp_avg_sq"])
+        split = [torch.split(one.view(-1), CHUNK_WEIGHTS) for one in tensors]
         for weights, gradient, mean, square in zip(*split, strict=True):
             g = gradient.float()
             m = mean.float().lerp_(g, 1 - beta1)

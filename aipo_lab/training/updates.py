@@ -203,10 +203,9 @@ def gradient_norm(parameters: Iterable[Tensor]) -> float:
     import torch
 
     gradients = [one.grad for one in parameters if one.grad is not None]
-    exact = [
-        one if one.dtype == torch.float32 else torch.linalg.vector_norm(one, dtype=torch.float32) for one in gradients
-    ]
-    return float(torch.nn.utils.get_total_norm(exact))
+    in_16_bits = [one for one in gradients if one.dtype != torch.float32]
+    norms = [torch.linalg.vector_norm(one, dtype=torch.float32) for one in in_16_bits]
+    return float(torch.nn.utils.get_total_norm([*(one for one in gradients if one.dtype == torch.float32), *norms]))
 
 
 def _own_memory(parameters: Iterable[Tensor]) -> None:
