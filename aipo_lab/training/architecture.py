@@ -66,7 +66,7 @@ def find_logit_scaling(model: Any, tokens: list[int]) -> None:
     if hasattr(model, _FOUND):
         return
     ids = torch.tensor([tokens[:_TRIED_TOKENS]], device=model.device)
-    with torch.inference_mode():
+    with torch.no_grad():  # not inference mode: weights gathered in it could not be trained
         own = model(input_ids=ids, use_cache=False).logits.float().log_softmax(-1)
         hidden = getattr(model, model.base_model_prefix)(input_ids=ids, use_cache=False).last_hidden_state
         logits = model.get_output_embeddings()(hidden).float()

@@ -121,10 +121,11 @@ class ParallelSettings(StrictModel):
     """How one training is spread over devices. Results depend on it only by rounding."""
 
     processes: int = Field(1, ge=1, description="processes of one training on this machine, one device each")
-    parallel: Literal["data", "zero2", "zero3"] = Field(
+    parallel: Literal["data", "fsdp", "zero2", "zero3"] = Field(
         "data",
-        description="data: every process has the whole model; zero2, zero3: DeepSpeed divides optimiser and gradients, "
-        "zero3 the weights as well; all of them compute the same numbers, with weights in float32",
+        description="data: every process has the whole model; fsdp: torch divides weights, gradients and optimiser; "
+        "zero2, zero3: DeepSpeed divides optimiser and gradients, zero3 the weights as well; all of them compute the "
+        "same numbers",
     )
     deepspeed: dict[str, Any] | None = Field(
         None, description="your own DeepSpeed configuration, or the name of its JSON file; must agree with the recipe"

@@ -77,8 +77,12 @@ _OURS = (
 
 def contradictions(settings: TrainSettings, parallel: ParallelSettings) -> list[str]:
     """One sentence for everything about several processes that the rest of the recipe does not allow."""
-    if parallel.parallel == "data":
-        return ["deepspeed is given, but parallel is data; set zero2 or zero3"] if parallel.deepspeed else []
+    if not parallel.parallel.startswith("zero"):
+        given = f"deepspeed is given, but parallel is {parallel.parallel}; set zero2 or zero3"
+        return [
+            *([given] if parallel.deepspeed else []),
+            *(_not_divided(settings) if parallel.parallel == "fsdp" else []),
+        ]
     user = parallel.deepspeed or {}
     return [*_contradictions(user, settings, parallel), *_impossible(user, settings), *setting_problems(user)]
 
@@ -123,6 +127,14 @@ def _impossible(user: Mapping[str, Any], settings: TrainSettings) -> Iterator[st
         )
     if settings.lora is not None:
         yield "train.lora does not go with ZeRO: adapters are small; use compute.parallel=data"
+
+
+def _not_divided(settings: TrainSettings) -> Iterator[str]:
+    """What FSDP does not do here."""
+    if settings.precision == "float16":
+        yield "train.precision float16 does not go with fsdp, which scales no losses; use bfloat16"
+    if settings.lora is not None:
+        yield "train.lora does not go with fsdp: adapters are small; use compute.parallel=data"
 
 
 def _is(settings: TrainSettings, prefix: str) -> bool:

@@ -17,6 +17,7 @@ from aipo_lab.core.config import StrictModel
 from aipo_lab.core.jsonl import iterate_jsonl, write_jsonl
 from aipo_lab.core.progress import Progress
 from aipo_lab.models.policy import Policy
+from aipo_lab.models.weight_files import write_model
 from aipo_lab.training.adapters import add_adapters, merge_adapters
 from aipo_lab.training.checkpoint import TrainingCheckpoints
 from aipo_lab.training.config import ParallelSettings, TrainConfig
@@ -53,7 +54,7 @@ class TrainingJob(StrictModel):
 def run_job(job: TrainingJob, policy: Policy, progress: Progress, processes: Processes = SINGLE) -> dict[str, Any]:
     """Train, write the output (in the first process) and return the stage's summary.
 
-    The policy's model is changed in place, but for LoRA and ZeRO, whose result is in the files alone.
+    The policy's model is changed in place, but for LoRA, ZeRO and FSDP, whose result is in the files alone.
     """
     config = job.config
     pairs, excluded = load_pairs(job.pairs, policy.tokenizer, config.max_prompt_tokens, config.max_response_tokens)
@@ -80,6 +81,10 @@ def run_job(job: TrainingJob, policy: Policy, progress: Progress, processes: Pro
 def _updater(job: TrainingJob) -> Callable[..., Updater]:
     if job.parallel.parallel == "data":
         return ReplicatedUpdater
+    if job.parallel.parallel == "fsdp":
+        from aipo_lab.training.fsdp import FsdpUpdater
+
+        return FsdpUpdater
     from aipo_lab.training.zero import ZeroUpdater
 
     return functools.partial(ZeroUpdater, config=deepspeed_config(job.config, job.parallel))
@@ -101,14 +106,13 @@ def read_reference(path: Path, pairs: list[EncodedPair]) -> Tensor:
 
 
 def _save(job: TrainingJob, policy: Policy, trainer: PairTrainer, curve: list[dict[str, float]]) -> None:
-    weights = None if isinstance(trainer.updater, ReplicatedUpdater) else trainer.updater.gathered_weights()  # type: ignore[attr-defined]
-    if not trainer.processes.first:
+    first, folder = trainer.processes.first, job.folder / "model"
+    if not isinstance(trainer.updater, ReplicatedUpdater):
+        write_model(folder, policy.model, trainer.updater.gathered_weights(), writes=first)  # type: ignore[attr-defined]
+    elif first:
+        policy.model.save_pretrained(str(folder))
+    if not first:
         return
-    folder = job.folder / "model"
-    policy.model.save_pretrained(str(folder), **({} if weights is None else {"state_dict": weights}))
-    if weights is not None:  # the model in memory may be in bfloat16, the weights written are not
-        policy.model.config.dtype = "float32"
-        policy.model.config.save_pretrained(str(folder))
     policy.tokenizer.save_pretrained(str(folder))
     write_jsonl(job.folder / "curve.jsonl", curve)
     write_jsonl(job.folder / "speed.jsonl", trainer.speed)

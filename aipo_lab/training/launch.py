@@ -28,7 +28,7 @@ def launch(job: TrainingJob, progress: Progress) -> dict[str, Any]:
     Raises `StageFailed` with the reason the failed process gave, `MissingDependency` without DeepSpeed where it is
     asked for. The processes end with this one.
     """
-    if job.parallel.parallel != "data" and importlib.util.find_spec("deepspeed") is None:
+    if job.parallel.parallel.startswith("zero") and importlib.util.find_spec("deepspeed") is None:
         raise MissingDependency(
             f"compute.parallel={job.parallel.parallel} needs DeepSpeed; install it with: "
             "pip install 'aipo-lab[deepspeed]'"

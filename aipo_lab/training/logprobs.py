@@ -40,7 +40,7 @@ def pair_logps(model: Any, batch: PairBatch, precision: str = "float32") -> Tens
     dtype = getattr(torch, precision)
     decoder = getattr(model, model.base_model_prefix)
     in_16_bits = dtype != torch.float32
-    autocast = torch.autocast(batch.input_ids.device.type, dtype=dtype, enabled=in_16_bits)
+    autocast = torch.autocast(batch.input_ids.device.type, dtype=dtype, enabled=in_16_bits, cache_enabled=False)
     with autocast, float32_residuals(model) if in_16_bits else contextlib.nullcontext():
         hidden = decoder(
             input_ids=batch.input_ids,
@@ -129,7 +129,7 @@ def _try_sharing(model: Any, pair: EncodedPair, pad_token_id: int) -> Sharing:
     short = EncodedPair("short", pair.prompt[-8:], pair.chosen[:5], pair.rejected[:7])
     other = EncodedPair("other", pair.prompt[-7:], pair.rejected[:7], pair.chosen[:5])
     rows = [[short, other]], [[pair]]
-    with torch.inference_mode():
+    with torch.no_grad():
         apart = [pair_logps(model, collate(row, pad_token_id, model.device, Sharing.NONE)) for row in rows]
     for sharing in (Sharing.LAYOUT, Sharing.MASK) if attention_of(model) == NAME else (Sharing.MASK,):
         batches = (collate(row, pad_token_id, model.device, sharing) for row in rows)
@@ -143,7 +143,7 @@ def _gives(expected: Tensor, model: Any, batch: PairBatch) -> bool:
     import torch
 
     try:
-        with torch.inference_mode():
+        with torch.no_grad():
             made = pair_logps(model, batch)
     except (TypeError, ValueError, RuntimeError, IndexError) as error:  # no such arguments in this architecture
         if is_out_of_memory(error):

@@ -237,6 +237,8 @@ class PairTrainer:
     def _check_weights(self) -> None:
         import torch
 
-        here = (one.detach() for one in self.policy.model.parameters() if one.numel())  # with ZeRO-3 none is
+        found = (one.detach() for one in self.policy.model.parameters())
+        local = (one.to_local() if hasattr(one, "to_local") else one for one in found)
+        here = (one for one in local if one.numel())  # with ZeRO-3 none is
         if not all(math.isfinite(torch.linalg.vector_norm(one, torch.inf)) for one in here):
             raise StageFailed("the last update made weights that are not finite; lower train.learning_rate")

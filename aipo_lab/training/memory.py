@@ -25,11 +25,15 @@ def gradient_checkpointing(model: Any, wanted: bool) -> Iterator[None]:
         yield
 
 
-def _checkpointed_layers(model: Any) -> list[Any]:
+def layers_of(model: Any) -> list[Any]:
     """The layers that transformers itself would checkpoint."""
     from transformers.modeling_layers import GradientCheckpointingLayer
 
-    layers = [module for module in model.modules() if isinstance(module, GradientCheckpointingLayer)]
+    return [module for module in model.modules() if isinstance(module, GradientCheckpointingLayer)]
+
+
+def _checkpointed_layers(model: Any) -> list[Any]:
+    layers = layers_of(model)
     if not layers:
         raise StageFailed(
             f"train.gradient_checkpointing: {type(model).__name__} has no layers that can be computed twice; "

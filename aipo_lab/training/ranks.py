@@ -13,6 +13,7 @@ from pathlib import Path
 
 from aipo_lab.core.errors import MissingDependency, StageFailed, UserError
 from aipo_lab.core.jsonl import write_json
+from aipo_lab.models.policy import Policy, load_policy
 from aipo_lab.training.job import TrainingJob, run_job
 from aipo_lab.training.launch import die_with_parent
 from aipo_lab.training.processes import Processes
@@ -33,12 +34,10 @@ def main() -> None:
 def _train(job: TrainingJob, folder: Path) -> None:
     import torch
 
-    from aipo_lab.models.policy import load_policy
-
     processes = Processes(int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]))
     torch.set_num_threads(max(1, job.threads // processes.count))
     device = _join(job, processes)
-    policy = load_policy(job.model, device, job.config.weights)
+    policy = _load(job, device, processes)
     with (folder / "progress.jsonl").open("a", encoding="utf-8") as stream:
 
         def progress(done: int, total: int, unit: str) -> None:
@@ -53,6 +52,15 @@ def _train(job: TrainingJob, folder: Path) -> None:
     torch.distributed.destroy_process_group()
 
 
+def _load(job: TrainingJob, device: str, processes: Processes) -> Policy:
+    """The policy at the start, or this process's share of it."""
+    if job.parallel.parallel == "fsdp":
+        from aipo_lab.training.fsdp import load_sharded_policy
+
+        return load_sharded_policy(job.model, device, job.config.weights, processes)
+    return load_policy(job.model, device, job.config.weights)
+
+
 def _join(job: TrainingJob, processes: Processes) -> str:
     """Join the process group; returns this process's device."""
     import torch
@@ -61,7 +69,7 @@ def _join(job: TrainingJob, processes: Processes) -> str:
     device = job.device if job.device == "cpu" else f"{job.device}:{os.environ['LOCAL_RANK']}"
     if device != "cpu":
         torch.cuda.set_device(device)
-    if job.parallel.parallel == "data":
+    if not job.parallel.parallel.startswith("zero"):
         torch.distributed.init_process_group("gloo" if device == "cpu" else "nccl")
         return device
     os.environ["DS_ACCELERATOR"] = torch.device(device).type

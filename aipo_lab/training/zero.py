@@ -6,6 +6,7 @@ Weights are gathered in fp32, one parameter at a time, when the training is over
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -106,16 +107,13 @@ class ZeroUpdater:
         if loaded is None:  # DeepSpeed only warns, and the training would go on from the start's weights
             raise StageFailed(f"DeepSpeed cannot read its checkpoint {folder}; remove that folder to start again")
 
-    def gathered_weights(self) -> dict[str, Tensor]:
-        """The whole fp32 weights on the CPU by the model's own names; empty but in the first process.
+    def gathered_weights(self) -> Iterator[tuple[str, Tensor]]:
+        """The whole fp32 weights one after the other by the model's own names, on the CPU of the first process.
 
         Raises `StageFailed` if one is not finite: with ZeRO-3 nobody saw the weights whole before.
         """
-        gathered = {}
         for name, parameter in self.engine.module.model.named_parameters():
             whole = safe_get_full_fp32_param(parameter)
             if not bool(torch.isfinite(whole).all()):
                 raise StageFailed(f"the weights {name} are not finite; lower train.learning_rate")
-            if self.processes.first:
-                gathered[name] = whole.detach().to("cpu", torch.float32).clone()
-        return gathered
+            yield name, whole.detach().to("cpu", torch.float32).clone() if self.processes.first else whole

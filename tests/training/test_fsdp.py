@@ -1,0 +1,93 @@
+"""FSDP gives the weights of an ordinary training; no process reads or holds the whole model."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from training_jobs import assert_same_training, curve, largest_difference, make_job, make_model, train_alone
+
+from aipo_lab.core.errors import StageFailed
+from aipo_lab.core.jsonl import read_jsonl
+from aipo_lab.models import weight_files
+from aipo_lab.models.policy import load_policy
+from aipo_lab.models.weight_files import WeightFiles, empty_policy, write_model
+from aipo_lab.training.launch import launch
+
+FSDP = {"processes": 2, "parallel": "fsdp"}
+BF16: dict[str, Any] = {"precision": "bfloat16", "weights": "bfloat16", "optimizer": "adamw_bf16"}
+
+
+@pytest.mark.timeout(280)
+def test_two_processes_give_the_weights_of_one_and_continue_after_a_kill(tmp_path: Path) -> None:
+    job = make_job(tmp_path / "fsdp", FSDP, tied=False).model_copy(update={"checkpoint_interval_s": 0.0})
+
+    def kill(done: int, *_: Any) -> None:
+        if done >= 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        launch(job, kill)
+    launch(job, lambda *_: None)
+    assert len(curve(job)) == 4
+    assert 1 <= len(read_jsonl(job.folder / "speed.jsonl")) < 4  # the others from the checkpoint
+    assert_same_training(train_alone(tmp_path / "one", tied=False), job)
+    saved = load_policy(job.folder / "model", "cpu", "float32").model
+    assert saved.config.dtype == torch.float32
+
+
+@pytest.mark.timeout(280)
+def test_weights_in_bfloat16_are_gathered_and_saved_in_bfloat16(tmp_path: Path) -> None:
+    one = train_alone(tmp_path / "one", **BF16)
+    job = make_job(tmp_path / "fsdp", FSDP, gradient_checkpointing=True, **BF16)
+    launch(job, lambda *_: None)
+    saved = load_file(job.folder / "model" / "model.safetensors")
+    assert {tensor.dtype for tensor in saved.values()} == {torch.bfloat16}
+    assert json.loads((job.folder / "model" / "config.json").read_text())["dtype"] == "bfloat16"
+    assert largest_difference(one, job) < 2 * 2.0**-7
+    assert [row["loss"] for row in curve(job)] == pytest.approx([row["loss"] for row in curve(one)], rel=0.01)
+
+
+def test_a_model_without_memory_has_the_shapes_and_the_buffers_of_the_real_one(tmp_path: Path) -> None:
+    folder = make_model(tmp_path / "model")
+    empty, real = empty_policy(folder, "bfloat16").model, load_policy(folder, "cpu", "bfloat16").model
+    assert {one.device.type for one in empty.parameters()} == {"meta"}
+    shapes = [{name: (one.shape, one.dtype) for name, one in model.named_parameters()} for model in (empty, real)]
+    assert shapes[0] == shapes[1]
+    buffers = [dict(model.named_buffers()) for model in (empty, real)]
+    assert buffers[0].keys() == buffers[1].keys() and buffers[0]
+    assert all(torch.equal(one, buffers[1][name]) for name, one in buffers[0].items())
+
+
+def test_a_model_written_file_by_file_is_read_as_a_whole_and_in_rows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = load_policy(make_model(tmp_path / "model", tied=False), "cpu", "float32").model
+    monkeypatch.setattr(weight_files, "MOST_FILE_BYTES", 20_000)
+    write_model(
+        tmp_path / "written", model, ((name, one.detach()) for name, one in model.named_parameters()), writes=True
+    )
+    assert len(list((tmp_path / "written").glob("model-*-of-*.safetensors"))) > 2
+    again = load_policy_weights(tmp_path / "written")
+    assert again.keys() == model.state_dict().keys()
+    assert all(torch.equal(one, again[name]) for name, one in model.state_dict().items())
+    name = "model.layers.1.mlp.gate_proj.weight"
+    part = WeightFiles(tmp_path / "written").rows(name, 5, 9)
+    assert torch.equal(part, model.state_dict()[name][5:9])
+
+
+def load_policy_weights(folder: Path) -> dict[str, torch.Tensor]:
+    from transformers import AutoModelForCausalLM
+
+    weights: dict[str, torch.Tensor] = AutoModelForCausalLM.from_pretrained(str(folder)).state_dict()
+    return weights
+
+
+def test_names_that_are_not_the_models_own_are_refused(tmp_path: Path) -> None:
+    folder = make_model(tmp_path / "model")
+    with pytest.raises(StageFailed, match=r"1 of its parameters .* \(model.other, …\); use compute.parallel=data"):
+        WeightFiles(folder).check_names(["model.norm.weight", "model.other"])
