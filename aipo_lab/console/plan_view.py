@@ -18,6 +18,7 @@ from aipo_lab.stages.devices import devices_used
 from aipo_lab.stages.stored import find_stored
 from aipo_lab.sweeps.costs import GpuPlace, sweep_cost
 from aipo_lab.sweeps.foreseen import foresee_graph
+from aipo_lab.sweeps.memory import planned_memory
 from aipo_lab.sweeps.plan import StagePlan, SweepGraph, estimate_duration_s, plan_stages, sweep_workers
 from aipo_lab.sweeps.plan_judging import expected_cost, foreseen_cost, judging_costs, sum_costs
 from aipo_lab.sweeps.sweep import Sweep
@@ -36,6 +37,7 @@ def show_plan(sweep: Sweep, store_root: Path, gpus: int | None = None, gpu: str 
     place = _place(graph, gpus, gpu)
     cost = None if place is None else sweep_cost(graph, store, place, stored)
     plans = plan_stages(graph, store, stored)
+    memory = {} if place is None else planned_memory(graph, place.gpu.memory_gib)
     console.print(_trial_table(sweep))
     console.print(plan_table(plans))
     saved = sum(plan.unshared - plan.distinct for plan in plans)
@@ -45,6 +47,8 @@ def show_plan(sweep: Sweep, store_root: Path, gpus: int | None = None, gpu: str 
         _show_local_time(console, estimate_duration_s(graph, store, sweep_workers(sweep), stored))
     else:
         show_cost(console, cost)
+        for text in memory:
+            console.print(f"memory: {text}", highlight=False, soft_wrap=True)
     _show_missing(console, foreseen.missing)
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from pydantic import Field
 
 from aipo_lab.core.config import StrictModel, read_yaml, validate
+from aipo_lab.models.model_folder.files import read_object
 from aipo_lab.models.model_folder.weights import read_weights
 
 KNOWN_FILE = Path(__file__).with_name("known_models.yaml")
@@ -62,6 +63,40 @@ def model_size(source: str, folder: Path | None) -> ModelSize | None:
         return _folder_size(folder)
     shape = known_models().get(source)
     return None if shape is None else ModelSize(shape.parameters(), 2 * shape.parameters())
+
+
+def model_shape(source: str, folder: Path | None) -> ModelShape | None:
+    """The shape of the model in `folder` by its config.json, else of the known one called `source`.
+
+    None where neither tells, as with architectures whose configuration uses other words.
+    """
+    if folder is None:
+        return known_models().get(source)
+    config, _ = read_object(folder / "config.json")
+    text = (config or {}).get("text_config", config)
+    if not isinstance(text, dict):
+        return None
+    values = {name: text.get(key) for name, key in _CONFIG_KEYS.items()}
+    heads = values["heads"]
+    if isinstance(heads, int) and isinstance(values["hidden"], int):
+        values["head_dim"] = values["head_dim"] or values["hidden"] // max(heads, 1)
+        values["kv_heads"] = values["kv_heads"] or heads
+    if any(not isinstance(value, int) or value < 1 for value in values.values()):
+        return None
+    tied = bool(text.get("tie_word_embeddings")) or "lm_head.weight" not in read_weights(folder).shapes
+    return ModelShape.model_validate(values | {"tied": tied})
+
+
+_CONFIG_KEYS = {
+    "layers": "num_hidden_layers",
+    "hidden": "hidden_size",
+    "heads": "num_attention_heads",
+    "kv_heads": "num_key_value_heads",
+    "head_dim": "head_dim",
+    "mlp": "intermediate_size",
+    "vocabulary": "vocab_size",
+    "positions": "max_position_embeddings",
+}
 
 
 def _folder_size(folder: Path) -> ModelSize | None:

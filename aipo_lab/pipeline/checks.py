@@ -22,7 +22,9 @@ from aipo_lab.core.paths import is_there
 from aipo_lab.generation import near_duplicates
 from aipo_lab.generation.engine import ENGINES
 from aipo_lab.models.size import known_models
+from aipo_lab.pipeline.memory import stage_memory
 from aipo_lab.pipeline.recipe import Recipe
+from aipo_lab.training.device_memory import device_gib
 from aipo_lab.training.optimizers import INSTALL_LOW_BIT
 from aipo_lab.worlds.world import get_world
 
@@ -200,6 +202,17 @@ def _device_count(torch: Any, kind: str) -> int:
     return int(backend.device_count()) if hasattr(backend, "device_count") and backend.is_available() else 0
 
 
+def memory_problems(recipe: Recipe) -> Iterator[Problem]:
+    """Stages that need more than the memory of a device of this machine, or of `compute.device_gib`."""
+    compute = recipe.compute
+    gib = device_gib(compute.device, compute)
+    if gib is None:
+        return
+    for stage in stage_memory(recipe, _model_folder(recipe.model.source), gib):
+        if stage.problem is not None:
+            yield Problem("compute.device", stage.problem, ("compute.device_gib", "model.source"))
+
+
 def position_problems(recipe: Recipe) -> Iterator[Problem]:
     """Prompts and responses that together are longer than the model's positions, where these are known."""
     n_positions = _positions(recipe.model.source)
@@ -260,6 +273,6 @@ def _model_folder(source: str) -> Path | None:
 
 RECIPE_CHECKS: tuple[Check, ...] = (batch_problems, sampling_problems, position_problems)
 """What no machine could run."""
-MACHINE_CHECKS: tuple[Check, ...] = (package_problems, engine_problems, device_problems)
+MACHINE_CHECKS: tuple[Check, ...] = (package_problems, engine_problems, device_problems, memory_problems)
 """What this machine cannot run."""
 CHECKS: tuple[Check, ...] = (*RECIPE_CHECKS, *MACHINE_CHECKS)

@@ -13,6 +13,7 @@ from aipo_lab.models.policy import POLICIES
 from aipo_lab.stages.definition import StageContext, stage
 from aipo_lab.stages.policy_folder import policy_folder
 from aipo_lab.training.config import TrainConfig
+from aipo_lab.training.device_memory import settle_checkpointing
 from aipo_lab.training.job import TrainingJob, run_job
 from aipo_lab.training.launch import launch
 
@@ -37,12 +38,12 @@ def _is_of_start(reference: Artifact, start: Artifact) -> bool:
 
 
 def _job(context: StageContext[TrainConfig]) -> TrainingJob:
-    runtime = context.runtime
+    runtime, folder = context.runtime, policy_folder(context)
     reference = context.inputs.get("reference")
     return TrainingJob(
-        config=context.config,
+        config=settle_checkpointing(context.config, runtime.parallel, folder, runtime.device),
         parallel=runtime.parallel,
-        model=policy_folder(context),
+        model=folder,
         pairs=context.inputs["pairs"].file("pairs.jsonl"),
         reference=reference and reference.file("reference.jsonl"),
         reference_is_start=reference is None or _is_of_start(reference, context.inputs["policy"]),

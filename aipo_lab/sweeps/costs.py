@@ -129,7 +129,7 @@ class CostEstimator:
         """Seconds of a single GPU."""
         shares, n = self.table.shares, self.size(node).parameters
         ranker = self.table.rankers.get(self.recipe(node).rank.ranker)
-        flop_trained = FLOP_TRAINED + 2 * self.recipe(node).train.gradient_checkpointing
+        flop_trained = FLOP_TRAINED + 2 * (self.recipe(node).train.gradient_checkpointing is not False)
         peak = self.place.gpu.peak_tflops * 1e12
         seconds = work.read * FLOP_READ * n / shares["read"].value
         seconds += work.written * FLOP_WRITTEN * n / self.place.gpu.generate

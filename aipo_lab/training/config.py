@@ -48,7 +48,10 @@ class TrainSettings(StrictModel):
         description="adamw: moments in float32; adamw_bf16: in bfloat16, rounded at random; adamw_8bit: in 8 bits "
         "(torchao)",
     )
-    gradient_checkpointing: bool = Field(False, description="compute activations twice instead of storing them")
+    gradient_checkpointing: bool | Literal["auto"] = Field(
+        False,
+        description="compute activations twice instead of storing them; auto: where they would not fit into the device",
+    )
     lora: LoraSettings | None = Field(None, description="train low-rank adapters only; left out: all weights")
 
     @model_validator(mode="after")
@@ -126,6 +129,9 @@ class ParallelSettings(StrictModel):
         description="data: every process has the whole model; fsdp: torch divides weights, gradients and optimiser; "
         "zero2, zero3: DeepSpeed divides optimiser and gradients, zero3 the weights as well; all of them compute the "
         "same numbers",
+    )
+    device_gib: float | None = Field(
+        None, gt=0, description="memory of a device in GiB, for plans and refusals; none: what torch finds, on a GPU"
     )
     deepspeed: dict[str, Any] | None = Field(
         None, description="your own DeepSpeed configuration, or the name of its JSON file; must agree with the recipe"
