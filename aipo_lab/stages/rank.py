@@ -16,6 +16,7 @@ from pydantic import Field, model_validator
 from aipo_lab.core.config import StrictModel
 from aipo_lab.core.errors import StageFailed
 from aipo_lab.core.jsonl import read_jsonl, write_jsonl
+from aipo_lab.core.parts import part_rows
 from aipo_lab.ranking.ranker import RANKERS, Ranker, RankerChoice, RankerContext, SummarisingRanker
 from aipo_lab.stages.definition import StageContext, stage
 from aipo_lab.worlds.world import WorldConfig, get_world
@@ -73,13 +74,13 @@ class _Shards:
 
     def scores(self, start: int) -> list[list[float]]:
         """The scores of the shard that begins at row `start`, from its part or made and committed."""
+        if len(self._rows) <= SHARD_ROWS:  # a stage of one shard ends as soon as its part would be written
+            return self._made(start)
         part = self._context.parts / f"scores-{start // SHARD_ROWS:05d}.jsonl"
-        if part.is_file():
-            return [row["scores"] for row in read_jsonl(part)]
-        made = self._made(start)
-        if len(self._rows) > SHARD_ROWS:  # a stage of one shard ends as soon as its part would be written
-            write_jsonl(part, ({"scores": scores} for scores in made))
-        return made
+        shard = self._rows[start : start + SHARD_ROWS]
+        made_from = [[row["id"], row["prompt"], [one["text"] for one in row["responses"]]] for row in shard]
+        rows = part_rows(part, made_from, lambda: ({"scores": scores} for scores in self._made(start)))
+        return [row["scores"] for row in rows]
 
     def _made(self, start: int) -> list[list[float]]:
         rows, total = self._rows[start : start + SHARD_ROWS], len(self._rows)
