@@ -333,9 +333,9 @@ def store_group() -> None:
 
 @store_group.command("verify")
 @store_option
-@click.option("--set-aside", is_flag=True, help="Move damaged artifacts aside, so that the next run makes them again.")
+@click.option("--set-aside", is_flag=True, help="Move what is damaged aside, so that the next run makes it again.")
 def store_verify(store: Path, set_aside: bool) -> None:
-    """Check every file of every artifact against its hash. Exit code 1 when something is damaged."""
+    """Check every artifact and every stored judge reply against its hash. Exit code 1 when something is damaged."""
     from aipo_lab.console.store_view import verify_store
 
     sys.exit(EXIT_FAILED_TRIALS if verify_store(store, set_aside) else 0)

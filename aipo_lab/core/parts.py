@@ -67,7 +67,7 @@ def _checked(path: Path, made_from: Any) -> Rows:
         stated = json.loads(head)
         sources, sha256 = stated["made_from"], stated["sha256"]
     except (ValueError, KeyError, TypeError, RecursionError):
-        raise _Damaged("its first line does not say what it holds (torn, overwritten, or of an older version)") from None
+        raise _Damaged("its first line does not say what it holds (torn, or of an older version)") from None
     if sha256 != hashlib.sha256(body).hexdigest():
         raise _Damaged("its content is not what was written (torn or overwritten)")
     if sources != _digest(made_from):

@@ -12,7 +12,7 @@ from part_damages import DAMAGES
 
 from aipo_lab.core.store import ArtifactRequest, Store
 from aipo_lab.stages import rank as rank_stage
-from aipo_lab.stages.definition import Runtime, StageNode, get_stage, run_stage
+from aipo_lab.stages.definition import StageNode, get_stage, run_stage
 from aipo_lab.worlds.world import get_world
 
 WORLD = {"name": "micro", "seed": 0}
@@ -113,4 +113,3 @@ def test_damaged_parts_are_made_again_to_the_same_bytes(
         shutil.rmtree(again.path)
         parts.parent.mkdir()
         shutil.move(kept, parts)
-
