@@ -10,11 +10,10 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-from filelock import FileLock
 
 from aipo_lab.assets.alpaca_eval import ALPACA_EVAL
 from aipo_lab.assets.arena_hard import ARENA_HARD, CL100K_BASE
@@ -25,6 +24,7 @@ from aipo_lab.core.durability import flush_tree, rename_into_place, share_by_uma
 from aipo_lab.core.errors import UserError
 from aipo_lab.core.hashing import sha256_of
 from aipo_lab.core.jsonl import read_json, write_json
+from aipo_lab.core.locks import exclusive_lock
 
 MANIFEST = "asset.json"
 
@@ -83,21 +83,18 @@ def fetch(name: str, progress: Progress = lambda _: None) -> Path:
     """
     asset = _get(name)
     home = assets_home()
-    try:
-        home.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(home / f".{name}.lock")
-        lock.acquire()
-    except OSError as error:
-        raise UserError(
-            f"cannot write to {home} ({error.strerror}); set AIPO_LAB_CACHE to a folder you can write to"
-        ) from error
-    try:
+    with ExitStack() as held:
+        try:
+            home.mkdir(parents=True, exist_ok=True)
+            held.enter_context(exclusive_lock(home / f".{name}.lock"))
+        except OSError as error:
+            raise UserError(
+                f"cannot write to {home} ({error.strerror}); set AIPO_LAB_CACHE to a folder you can write to"
+            ) from error
         if _is_whole(home / name):
             progress(f"{name} is already at {home / name}")
         else:
             _build_and_publish(asset, home, progress)
-    finally:
-        lock.release()
     return home / name
 
 
