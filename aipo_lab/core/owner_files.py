@@ -1,7 +1,7 @@
 """Locks where the file system has none: a file that names its owner, made whole or not at all.
 
-An owner that died on this machine is replaced. `filelock`'s soft locks are not used for it: one of them made by a process
-that is killed before it wrote its name into the file belongs to nobody, for ever, and holds everybody up.
+An owner that died on this machine is replaced. `filelock`'s soft locks are not used for it: one whose process is killed
+before it wrote its name into the file belongs to nobody, for ever, and holds everybody up.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Which process something belongs to, and whether that one still runs: ids alone do not tell, as they are used again."""
+"""Which process something belongs to, and whether it still runs: ids alone do not tell, as they are used again."""
 
 from __future__ import annotations
 
