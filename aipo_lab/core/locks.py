@@ -1,7 +1,7 @@
 """Locks between processes: one file each, held until the block ends or its process dies.
 
-The lock is the operating system's, so a killed owner holds nothing. Where the file system has none, a file stands for it
-that names its owner's machine and process: an owner that died on this machine is replaced; one that died on another
+The lock is the operating system's, so a killed owner holds nothing. Where the file system has none, a file stands for
+it that names its owner's machine and process: an owner that died on this machine is replaced; one that died on another
 machine is not, and whoever waits is told which file to remove.
 """
 
