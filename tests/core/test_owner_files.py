@@ -64,7 +64,9 @@ def test_who_died_while_removing_a_dead_owner_is_replaced_too(path: Path) -> Non
 
 
 @pytest.mark.parametrize(
-    "content", [DEAD.replace(socket.gethostname(), "elsewhere"), "", "1\nelsewhere\n", "four words of another"]
+    "content",
+    [DEAD.replace(socket.gethostname(), "elsewhere"), "", "1\nelsewhere\n", "four words of another"],
+    ids=["elsewhere", "empty", "of a soft lock", "of something else"],
 )
 def test_an_owner_on_another_machine_or_of_another_kind_stays(path: Path, content: str) -> None:
     path.write_text(content)
