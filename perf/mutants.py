@@ -92,8 +92,14 @@ PACKAGES = {
     ),
     "store": Package(("aipo_lab/core/*",), ("tests/core",)),
     "judging": Package(
-        tuple(f"aipo_lab/judging/{name}.py" for name in ("money", "pacing", "ledger", "replies", "settings", "store")),
-        tuple(f"tests/judging/test_{name}.py" for name in ("money", "pacing", "ledger", "call_store", "settings")),
+        tuple(
+            f"aipo_lab/judging/{name}.py"
+            for name in ("money", "pacing", "ledger", "replies", "settings", "store", "call_file", "claims")
+        ),
+        tuple(
+            f"tests/judging/test_{name}.py"
+            for name in ("money", "pacing", "ledger", "call_store", "settings", "replies", "reply_damage")
+        ),
     ),
 }
 
