@@ -61,7 +61,8 @@ def _of_file(path: Path, profile: str) -> Method:
         raise UserError(f"{path} has no space; {RECIPE_FILE_HINT}")
     origins = _named(file_origins(document), path)
     spec = validate(SweepSpec, document.value, f"method's file {path}", origins)
-    problems = section_problems(spec.recipe, ("recipe",), document) + space_problems(spec.space, (), document, spec.methods)
+    problems = section_problems(spec.recipe, ("recipe",), document)
+    problems += space_problems(spec.space, (), document, spec.methods)
     if problems:
         raise UserError.from_problems(f"method's file {path} is not valid:", problems)
     points = [point for entry in spec.space for point in grid(entry)]

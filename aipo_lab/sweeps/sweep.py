@@ -24,6 +24,7 @@ from aipo_lab.sweeps.trial import Trial, build_trials, point_origins, trial_name
 
 __all__ = ["Sweep", "Trial", "build_trials", "load_sweep", "single_run", "trial_name"]
 
+
 @dataclass(frozen=True)
 class Sweep:
     """A sweep with all its trials, ready to run; `methods`: what each method that they name changes."""
@@ -74,8 +75,7 @@ def load_sweep(
     _check_metric(rule, trials[0].recipe)
     if check:
         written = [
-            point_origins(origins, trial.settings, place, methods)
-            for trial, place in zip(trials, places, strict=True)
+            point_origins(origins, trial.settings, place, methods) for trial, place in zip(trials, places, strict=True)
         ]
         recipes = list(zip((trial.recipe for trial in trials), written, strict=True))
         check_recipes(recipes, source, RECIPE_CHECKS if elsewhere else CHECKS)
