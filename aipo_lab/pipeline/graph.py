@@ -170,7 +170,9 @@ class GraphBuilder:
         """The stages that make pairs with theta_t."""
         inputs = {"policy": policy}
         pool = {} if self.data is None else {"pool": self.data}
-        prompts = self._seeded("instruct", t, inputs | pool)
+        sliced = self.recipe.instruct.draw == "slices"
+        drawn_from = {"part": t, "parts": self.recipe.iterations} if sliced else {}
+        prompts = self._seeded("instruct", t, inputs | pool, **drawn_from)
         responses = self._seeded("respond", t, inputs | {"prompts": prompts})
         return {"instruct": prompts, "respond": responses, **self._ranked(t, responses, policy)}
 
