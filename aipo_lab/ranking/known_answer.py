@@ -64,7 +64,9 @@ class KnownAnswerSettings(RankerSettings):
 def find_answers(settings: KnownAnswerSettings) -> RankerResources:
     """The data by their content; raises `UserError` as `find_data` does."""
     found = find_data(settings.request())
-    return RankerResources({"answers": found.content, "subset": None, "split": "train"}, {"answers": found.place.model_dump_json()})
+    return RankerResources(
+        {"answers": found.content, "subset": None, "split": "train"}, {"answers": found.place.model_dump_json()}
+    )
 
 
 class KnownAnswerRanker:

@@ -23,6 +23,7 @@ class ScaleSpec(StrictModel):
 
     description: str = Field("", description="what the sweep is for, at this scale")
     recipe: dict[str, Any] = Field(default_factory=dict, description="stands for the file's recipe")
+    methods: dict[str, str | dict[str, Any]] | None = Field(None, description="stands for the file's methods")
     space: list[dict[str, Any]] | None = Field(None, min_length=1, description="stands for the file's space")
 
 
