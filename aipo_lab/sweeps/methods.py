@@ -66,7 +66,9 @@ def _of_file(path: Path, profile: str) -> Method:
     if problems:
         raise UserError.from_problems(f"method's file {path} is not valid:", problems)
     points = [point for entry in spec.space for point in grid(entry)]
-    if len(points) != 1 or "method" in points[0]:
+    if spec.methods:
+        raise UserError(f"{path} chooses among methods itself; name those in this file instead")
+    if len(points) != 1:
         raise UserError(f"{path} holds {len(points)} trials, and a method is one; {RECIPE_FILE_HINT}")
     changes = dict(spec.recipe) | dict(overrides_of(points[0]))
     written = _named(file_origins(document, ("recipe",)), path)
