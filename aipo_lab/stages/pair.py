@@ -60,10 +60,20 @@ def pair(context: StageContext[PairConfig]) -> Mapping[str, Any]:
     maker = PairMaker(context.config, _tokenizer(context))
     pairs = [made for row in iterate_jsonl(context.inputs["ranking"].file("ranking.jsonl")) for made in maker.of(row)]
     if not pairs:
-        raise StageFailed(f"no pair was left: {dict(maker.counts)}; loosen the `pair` section of the recipe")
+        raise StageFailed(f"no pair was left: {dict(maker.counts)}; {_remedy(maker.counts)}")
     write_jsonl(context.folder / "pairs.jsonl", pairs)
     removed = {"candidates_removed": dict(sorted(maker.removed.items()))} if maker.removed else {}
     return {"pairs": len(pairs), "counts": dict(sorted(maker.counts.items())), **removed}
+
+
+def _remedy(counts: Mapping[str, int]) -> str:
+    """What to do when no pair is left: settings of this stage do not tell apart what the ranker holds equal."""
+    if counts.keys() <= {"all_tied", "same_text"}:
+        return (
+            "the candidates of every prompt are equal in score or text; raise respond.sampling.temperature or "
+            "respond.n_candidates, or use another ranker"
+        )
+    return "loosen the `pair` section of the recipe"
 
 
 def _tokenizer(context: StageContext[PairConfig]) -> Any:

@@ -67,9 +67,10 @@ def test_a_methods_file_has_its_scales_and_set_is_stronger(tmp_path: Path) -> No
 
 
 def test_points_do_not_leak_into_each_other_through_a_methods_sections(tmp_path: Path) -> None:
-    text = COMPARE.replace("{method: all, seed: [0, 1]}", "{method: [plain], train.epochs: [3, 4]}")
-    text += "  - {method: plain}\n"
-    assert [trial.recipe.train.epochs for trial in load(tmp_path, text).trials] == [3, 4, 2]
+    text = COMPARE.replace("{method: all, seed: [0, 1]}", "{method: plain, pairs.limit: [30, 40]}")
+    text = text.replace("train: {epochs: 2}", "pairs: {source: world, limit: 20}") + "  - {method: plain}\n"
+    limits = [trial.recipe.pairs.limit for trial in load(tmp_path, text).trials if trial.recipe.pairs is not None]
+    assert limits == [30, 40, 20]
 
 
 def test_a_method_says_the_same_whatever_file_it_is_written_in(tmp_path: Path) -> None:
