@@ -9,6 +9,9 @@ import yaml
 
 from aipo_lab.core.config import parse_override
 from aipo_lab.core.errors import UserError
+from aipo_lab.core.yaml_text import load_yaml
+from aipo_lab.sweeps.methods import load_methods
+from aipo_lab.sweeps.spec import SweepSpec
 from aipo_lab.sweeps.sweep import Sweep, load_sweep
 
 AIPO = """\
@@ -84,6 +87,18 @@ def test_a_method_says_the_same_whatever_file_it_is_written_in(tmp_path: Path) -
     assert written.content() == in_file.content() == alone.content()
 
 
+def test_the_example_of_the_docs_is_a_sweep() -> None:
+    root = Path(__file__).parents[2]
+    example = next(
+        block for block in (root / "docs" / "methods.md").read_text().split("```yaml\n")[1:] if "methods:" in block
+    )
+    path = root / "sweeps" / "methods" / "compare.yaml"
+    text = example.split("```")[0].replace("aipo.yaml", str(path.with_name("aipo.yaml")))
+    document = load_yaml(text)
+    spec = SweepSpec.model_validate(document.value)
+    assert set(load_methods(spec.methods, document, path, "micro")) == {"aipo", "long"}
+
+
 BAD = {
     "unknown method": ("{method: all,", "{method: [mine, plan],", r"line 8: space entry 1: unknown method 'plan'; did"),
     "both": ("{method: all,", "{method: all, objective: dpo,", "objective: a method says it itself; drop one"),
@@ -139,5 +154,5 @@ def test_method_without_the_section_says_where_methods_are_defined(tmp_path: Pat
 
 def test_methods_within_a_methods_file_are_refused(tmp_path: Path) -> None:
     nested = "name: nested\nmethods: {a: {objective.name: dpo}}\nspace:\n  - {method: a}\n"
-    with pytest.raises(UserError, match="aipo.yaml chooses among methods itself"):
+    with pytest.raises(UserError, match=r"aipo\.yaml chooses among methods itself"):
         load(tmp_path, aipo=nested)
