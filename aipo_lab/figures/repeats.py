@@ -136,7 +136,7 @@ def _draw_panel(axes: Axes, panel: RepeatsPanel) -> None:
             [path.last.x.mean], [path.last.y.mean],
             xerr=[path.last.x.half_width or 0.0], yerr=[path.last.y.half_width or 0.0],
             color=style.colour, marker=style.marker, markersize=6, markeredgecolor="black",
-            markeredgewidth=0.9 if path.on_front else 0.0, elinewidth=0.9, capsize=2, linestyle="none", zorder=3,
+            markeredgewidth=0.9 if path.on_front else 0.0, elinewidth=0.9, capsize=2, capthick=0.9, linestyle="none", zorder=3,
         )  # fmt: skip
     base = [(p.x.mean, p.y.mean) for path in panel.paths for p in path.points if p.iteration == 0]
     if base:
@@ -155,5 +155,5 @@ def _handles(panel: RepeatsPanel) -> list[Any]:
         for path in panel.paths
     ]  # fmt: skip
     rim = Line2D([], [], linestyle="none", marker="o", markerfacecolor="white", markeredgecolor="black",
-                 markersize=6, markeredgewidth=0.9, label="black rim: on the Pareto front of the means")  # fmt: skip
+                 markersize=6, markeredgewidth=0.9, label="rim: Pareto front")  # fmt: skip
     return [*named, Line2D([], [], **BASE_STYLE, label="base model"), rim]
