@@ -132,12 +132,11 @@ def _draw_panel(axes: Axes, panel: RepeatsPanel) -> None:
         between = [p for p in path.points if 0 < p.iteration < path.last.iteration]
         axes.plot([p.x.mean for p in between], [p.y.mean for p in between], linestyle="none", marker=".",
                   color=style.colour, markersize=3, alpha=0.6, zorder=2.2)  # fmt: skip
-        axes.errorbar(
-            [path.last.x.mean], [path.last.y.mean],
-            xerr=[path.last.x.half_width or 0.0], yerr=[path.last.y.half_width or 0.0],
-            color=style.colour, marker=style.marker, markersize=6, markeredgecolor="black",
-            markeredgewidth=0.9 if path.on_front else 0.0, elinewidth=0.9, capsize=2, capthick=0.9, linestyle="none", zorder=3,
-        )  # fmt: skip
+        x, y = path.last.x, path.last.y
+        axes.errorbar([x.mean], [y.mean], xerr=[x.half_width or 0.0], yerr=[y.half_width or 0.0], fmt="none",
+                      ecolor=style.colour, elinewidth=0.9, capsize=2, zorder=2.8)  # fmt: skip
+        axes.plot([x.mean], [y.mean], linestyle="none", marker=style.marker, color=style.colour, markersize=6,
+                  markeredgecolor="black", markeredgewidth=0.9 if path.on_front else 0.0, zorder=3)  # fmt: skip
     base = [(p.x.mean, p.y.mean) for path in panel.paths for p in path.points if p.iteration == 0]
     if base:
         axes.plot(*zip(*dict.fromkeys(base), strict=True), **BASE_STYLE)
