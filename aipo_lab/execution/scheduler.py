@@ -9,7 +9,7 @@ from typing import Protocol
 
 from aipo_lab.core.errors import InputLost, StageFailed
 from aipo_lab.core.store import Store
-from aipo_lab.execution.executor import Executor, StageProgress
+from aipo_lab.execution.executor import DividesDevices, Executor, StageProgress
 from aipo_lab.execution.pending import PendingStages
 from aipo_lab.stages.definition import StageNode
 from aipo_lab.stages.stored import find_stored
@@ -80,8 +80,7 @@ class Scheduler:
         pending.add(node.reference for node in nodes if node.reference not in stored)
         running: dict[Future[float], StageNode] = {}
         while pending or running:
-            while pending and len(running) < self.executor.capacity:
-                node = pending.take()
+            while (node := self._next(pending, len(running))) is not None:
                 self.listener.started(node)
                 running[self.executor.submit(node, self.listener.progressed)] = node
             done, _ = wait(running, timeout=POLL_S, return_when=FIRST_COMPLETED)
@@ -89,6 +88,12 @@ class Scheduler:
                 self._settle(running.pop(future), future, outcome, pending)
             self.listener.tick()
         return outcome
+
+    def _next(self, pending: PendingStages, n_running: int) -> StageNode | None:
+        """The next stage if the executor has room for one."""
+        if isinstance(self.executor, DividesDevices):
+            return pending.take(self.executor.has_room)
+        return pending.take() if n_running < self.executor.capacity else None
 
     def _settle(self, node: StageNode, future: Future[float], outcome: GraphOutcome, pending: PendingStages) -> None:
         """Record how a stage ended."""

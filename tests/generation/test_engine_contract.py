@@ -52,14 +52,17 @@ def settings_of(name: str, **values: Any) -> Any:
 
 
 @contextmanager
-def tiny(name: str, folder: Path) -> Iterator[Subject]:
+def tiny(name: str, folder: Path, **more: Any) -> Iterator[Subject]:
     # `writes` makes its ends about one token in ten, so that some completions end and some are cut off
     make_variant(folder, generation_config={"eos_token_id": 2})
     policy = load_policy(folder, "cpu", "float32")
     prompts = [[1, 4, *range(10, 10 + n), 5] for n in (3, 1, 30, 7, 12, 2)]
     with CompletionServer(policy, folder) as server:
-        values = {"model": MODEL, "base_url": server.base_url} if name == "openai" else {}
-        yield Subject(open_engine(settings_of(name, **values), folder, "cpu"), policy, prompts, tiny=True)
+        values = {"model": MODEL, "base_url": server.base_url} if name == "openai" else more
+        try:
+            yield Subject(open_engine(settings_of(name, **values), folder, "cpu"), policy, prompts, tiny=True)
+        finally:
+            stop_live_engines()
 
 
 @contextmanager
@@ -83,6 +86,7 @@ def smollm2(name: str, folder: Path) -> Iterator[Subject]:
 
 SUBJECTS: dict[str, Callable[[Path], Any]] = {
     "transformers": partial(tiny, "transformers"),
+    "transformers, two processes": partial(tiny, "transformers", data_parallel=2),
     "openai": partial(tiny, "openai"),
     "vllm": partial(smollm2, "vllm"),
     "openai on vllm": partial(smollm2, "openai"),
