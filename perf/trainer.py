@@ -33,7 +33,7 @@ from aipo_lab.execution.inline import WORKER_ENVIRONMENT
 
 SIDES = Path(__file__).parent / "trainer_sides"
 sys.path.append(str(SIDES))
-from workload import realistic_pairs, short_pairs, write_model  # noqa: E402
+from workload import SHAPES, realistic_pairs, short_pairs, write_model  # noqa: E402
 
 PEAK_S = 0.5
 """How long a matrix product is timed before each piece."""
@@ -76,7 +76,7 @@ def main() -> None:
     ratios: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as folder:
         for kind in kinds(arguments, Path(folder)):
-            for pairs_at_once in kind.peers:
+            for pairs_at_once in (n for n in kind.peers if n <= arguments.batch_size):
                 ratios |= compare(kind, pairs_at_once, arguments)
     for name, ratio in ratios.items():
         print(f"ratio {name} = {ratio:.3f}")
@@ -87,7 +87,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--model", type=Path, help="model folder (default: the asset smollm2-135m)")
     parser.add_argument("--realistic", action="store_true", help="also prompts to 512 and responses to 2,048 tokens")
     parser.add_argument("--only-realistic", action="store_true", help="these alone")
-    parser.add_argument("--tiny", action="store_true", help="a toy model, to try the script itself")
+    parser.add_argument("--shape", choices=SHAPES, help="a random Llama of this size instead (1b to 7b: for GPUs)")
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     parser.add_argument("--pairs", type=int, help="pairs of each kind (default: 32 short, 24 realistic)")
     parser.add_argument("--batch-size", type=int, default=8)
@@ -98,14 +98,14 @@ def parse_arguments() -> argparse.Namespace:
 
 def kinds(arguments: argparse.Namespace, folder: Path) -> Iterator[Kind]:
     """The kinds of pairs that were asked for, their files written."""
-    tiny = write_model(folder / "tiny", "tiny") if arguments.tiny else None
+    random = write_model(folder / arguments.shape, arguments.shape) if arguments.shape else None
     if not arguments.only_realistic:
         pairs = short_pairs(arguments.pairs or 32)
-        model = arguments.model or tiny or _smollm2()
+        model = arguments.model or random or _smollm2()
         yield Kind("short", model, _written(pairs, folder / "short.json"), len(pairs), 1024, (2, 8))
     if arguments.realistic or arguments.only_realistic:
         pairs = realistic_pairs(arguments.pairs or 24)
-        model = arguments.model or tiny or write_model(folder / "realistic", "realistic")
+        model = arguments.model or random or write_model(folder / "realistic", "realistic")
         yield Kind("realistic", model, _written(pairs, folder / "realistic.json"), len(pairs), 4096, (2,))
 
 

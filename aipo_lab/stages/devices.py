@@ -11,7 +11,6 @@ from aipo_lab.generation.engine import ENGINES
 from aipo_lab.stages.definition import Runtime, StageNode
 
 GENERATING = ("instruct", "respond", "answer", "answer_official")
-TRAINING = ("reference", "train")
 
 
 class Demand(NamedTuple):
@@ -30,15 +29,15 @@ def demand_of(node: StageNode) -> Demand:
 def devices_used(stage: str, config: Mapping[str, Any], runtime: Runtime) -> int:
     """Devices the stage holds while it runs; 0 for one that needs no accelerator, as judges that are asked elsewhere.
 
-    A reference pass is counted like its training, since it holds the same model.
+    A reference pass computes in the stage's own process, on one.
     """
     if stage in GENERATING:
         return 0 if config.get("source") == "pool" else _engine_devices(config.get("engine", {}), runtime)
-    if stage in TRAINING:
+    if stage == "train":
         return runtime.parallel.processes
     if stage == "judge_official":
         return int(runtime.judging is not None and runtime.judging.settings.engine == "local")
-    return 1 if stage in ("rank", "ema") else 0
+    return 1 if stage in ("rank", "reference", "ema") else 0
 
 
 def _engine_devices(engine: Mapping[str, Any], runtime: Runtime) -> int:

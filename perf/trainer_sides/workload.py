@@ -22,9 +22,14 @@ RESPONSE_TOKENS = (64, 2048)
 VOCABULARY = 8192
 TEMPLATE = "{{ bos_token }}{% for m in messages %}{{ m['content'] }}{% if m['role'] == 'assistant' %}{{ eos_token }}{% endif %}{% endfor %}"  # noqa: E501
 SHAPES = {
-    "tiny": {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 2},
-    "realistic": {"hidden_size": 576, "intermediate_size": 1536, "num_hidden_layers": 8, "num_attention_heads": 9},
+    "tiny": {"hidden_size": 64, "intermediate_size": 128, "layers": 2, "heads": 2, "kv_heads": 1},
+    "realistic": {"hidden_size": 576, "intermediate_size": 1536, "layers": 8, "heads": 9, "kv_heads": 3},
+    "1b": {"hidden_size": 2048, "intermediate_size": 8192, "layers": 16, "heads": 32, "kv_heads": 8},
+    "3b": {"hidden_size": 3072, "intermediate_size": 8192, "layers": 28, "heads": 24, "kv_heads": 8},
+    "7b": {"hidden_size": 4096, "intermediate_size": 14336, "layers": 32, "heads": 32, "kv_heads": 8},
 }
+"""Random Llamas; the large ones are for GPUs, with a vocabulary of 32,768."""
+GPU_VOCABULARY = 32_768
 
 
 def short_pairs(n: int) -> list[dict[str, Any]]:
@@ -57,8 +62,18 @@ def realistic_pairs(n: int) -> list[dict[str, Any]]:
 def write_model(folder: Path, shape: str) -> Path:
     """A random Llama of one of `SHAPES`, with a tokenizer that makes a token of every word."""
     import torch
+    from transformers import LlamaForCausalLM
+
+    torch.manual_seed(0)
+    LlamaForCausalLM(llama_config(shape)).save_pretrained(folder)
+    write_tokenizer(folder)
+    return folder
+
+
+def write_tokenizer(folder: Path) -> Any:
+    """A tokenizer of `WORDS` with a chat template, written into `folder`."""
     from tokenizers import Tokenizer, models, pre_tokenizers
-    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+    from transformers import PreTrainedTokenizerFast
 
     tokens = ["<pad>", "<s>", "</s>", "<unk>", *WORDS]
     backend = Tokenizer(models.WordLevel({word: number for number, word in enumerate(tokens)}, unk_token="<unk>"))
@@ -67,20 +82,29 @@ def write_model(folder: Path, shape: str) -> Path:
         tokenizer_object=backend, bos_token="<s>", eos_token="</s>", unk_token="<unk>", pad_token="<pad>"
     )
     tokenizer.chat_template = TEMPLATE
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        **SHAPES[shape],
-        vocab_size=VOCABULARY,
-        num_key_value_heads=SHAPES[shape]["num_attention_heads"] // (3 if shape == "realistic" else 2),
+    tokenizer.save_pretrained(folder)
+    return tokenizer
+
+
+def llama_config(shape: str) -> Any:
+    """The configuration of one of `SHAPES`."""
+    from transformers import LlamaConfig
+
+    sizes = SHAPES[shape]
+    small = shape in ("tiny", "realistic")
+    return LlamaConfig(
+        hidden_size=sizes["hidden_size"],
+        intermediate_size=sizes["intermediate_size"],
+        num_hidden_layers=sizes["layers"],
+        num_attention_heads=sizes["heads"],
+        num_key_value_heads=sizes["kv_heads"],
+        vocab_size=VOCABULARY if small else GPU_VOCABULARY,
         max_position_embeddings=4096,
-        tie_word_embeddings=True,
+        tie_word_embeddings=small,
         bos_token_id=1,
         eos_token_id=2,
         pad_token_id=0,
     )
-    LlamaForCausalLM(config).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return folder
 
 
 def _pair(number: int, prompt: str, chosen: str, rejected: str) -> dict[str, Any]:
