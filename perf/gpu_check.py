@@ -111,8 +111,8 @@ class Check:
         if not row["finite"] or abs(row["first_loss"] - 0.6931) > 0.01:
             raise Failed(f"losses are not finite, or the first is not ln 2: {row}")
         return (
-            f"{row['parameters'] / 1e9:.2f} B parameters: peak {row['peak_gib']:.2f} GiB, {row['states_gib']:.2f} of it "
-            f"weights, gradients and AdamW; {row['tokens_per_s']:,.0f} tokens/s, {row['tflops']:.2f} TFLOP/s; "
+            f"{row['parameters'] / 1e9:.2f} B parameters: peak {row['peak_gib']:.2f} GiB with {row['states_gib']:.2f} "
+            f"of weights, gradients and AdamW; {row['tokens_per_s']:,.0f} tokens/s, {row['tflops']:.2f} TFLOP/s; "
             f"reference gap {row['reference_gap']:.1e}"
         )
 

@@ -121,7 +121,6 @@ def _open(settings: TransformersEngineSettings, folder: Path, device: str) -> En
 
 def _open_parallel(settings: TransformersEngineSettings, folder: Path, device: str, count: int) -> Engine:
     key = ("transformers", settings.model_dump_json(), str(folder), device)
-    POLICIES.clear()  # the processes need the memory
     return live_engine(key, lambda: ParallelTransformers(folder, device, settings.dtype, settings.batch_size, count))
 
 
