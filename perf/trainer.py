@@ -10,7 +10,8 @@ is timed before each piece, so that both meet the same good and bad moments of t
 
 A comparison is a peer and a size of our micro-batches: `2x4` our usual size against TRL 2×4, `2x4_equal` as many tokens
 at once as TRL; `8x1` and `8x1_equal` the same against 8 pairs at once. `from_start` counts encoding and the reference
-pass too, `steady` only the steps after the first, by their tokens. `--realistic` adds pairs of realistic lengths, on a
+pass too, `cpu` the same in seconds of the processor, which other work on the machine changes little, `steady` only the
+steps after the first, by their tokens. `--realistic` adds pairs of realistic lengths, on a
 smaller model. On two cores: 4 minutes, 12 with `--realistic`. Needs the `perf` extra (TRL).
 """
 
@@ -55,20 +56,25 @@ class Kind:
 
 @dataclass
 class SideOutcome:
-    """What was measured of one side: pieces in order as (seconds, tokens), and its own facts."""
+    """What was measured of one side: pieces in order as (seconds, processor seconds, tokens), and its own facts."""
 
-    pieces: list[tuple[float, int]] = field(default_factory=list)
+    pieces: list[tuple[float, float, int]] = field(default_factory=list)
     facts: dict[str, Any] = field(default_factory=dict)
 
     @property
     def seconds(self) -> float:
-        return sum(seconds for seconds, _ in self.pieces)
+        return sum(seconds for seconds, _, _ in self.pieces)
+
+    @property
+    def cpu_s(self) -> float:
+        """Processor seconds of all threads: what a busy machine changes little."""
+        return sum(cpu_s for _, cpu_s, _ in self.pieces)
 
     @property
     def steady_tokens_per_s(self) -> float:
         """Of the steps after the first (the first of all pieces is the start)."""
         steps = self.pieces[2:] or self.pieces[1:]
-        return sum(tokens for _, tokens in steps) / sum(seconds for seconds, _ in steps)
+        return sum(tokens for _, _, tokens in steps) / sum(seconds for seconds, _, _ in steps)
 
 
 def main() -> None:
@@ -159,8 +165,9 @@ class Side:
                     self.outcome.facts = row
                     self.process.wait()
                     return False
-                self.outcome.pieces.append((row["seconds"], row["tokens"]))
-                print(f"  {self.name:6} {row['piece']:8} {row['seconds']:7.2f} s", flush=True)
+                self.outcome.pieces.append((row["seconds"], row["cpu_s"], row["tokens"]))
+                times = f"{row['seconds']:7.2f} s, {row['cpu_s']:7.2f} s of the processor"
+                print(f"  {self.name:6} {row['piece']:8} {times}", flush=True)
                 return True
         sys.exit(f"{self.name} ended with exit code {self.process.wait()}")
 
@@ -249,6 +256,7 @@ def show(name: str, what: str, rounds: list[Round], kind: Kind) -> dict[str, flo
         print(f"ours {gflops:.0f} GFLOP/s; fp32 matrix product meanwhile {peak_gflops:.0f} GFLOP/s")
     return {
         f"{name}_from_start": median(theirs.seconds / ours.seconds for ours, theirs, _ in rounds),
+        f"{name}_cpu": median(theirs.cpu_s / ours.cpu_s for ours, theirs, _ in rounds),
         f"{name}_steady": median(ours.steady_tokens_per_s / theirs.steady_tokens_per_s for ours, theirs, _ in rounds),
         f"memory_{name}": median(ours.facts["peak_gib"] / theirs.facts["peak_gib"] for ours, theirs, _ in rounds),
     }

@@ -23,7 +23,14 @@ class Turns:
     def done(self, piece: str, tokens: int = 0) -> None:
         """Report the piece since the turn began, with the tokens it trained on, and wait for the next turn."""
         synchronise(self.device)
-        self._say({"piece": piece, "seconds": time.perf_counter() - self._started_s, "tokens": tokens})
+        self._say(
+            {
+                "piece": piece,
+                "seconds": time.perf_counter() - self._started_s,
+                "cpu_s": time.process_time() - self._started_cpu_s,
+                "tokens": tokens,
+            }
+        )
         self._wait()
 
     def finish(self, facts: Mapping[str, object]) -> None:
@@ -37,3 +44,4 @@ class Turns:
         if not sys.stdin.readline():
             sys.exit("the benchmark ended before this side did")
         self._started_s = time.perf_counter()
+        self._started_cpu_s = time.process_time()
