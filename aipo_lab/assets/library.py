@@ -19,6 +19,7 @@ from filelock import FileLock
 from aipo_lab.assets.alpaca_eval import ALPACA_EVAL
 from aipo_lab.assets.arena_hard import ARENA_HARD, CL100K_BASE
 from aipo_lab.assets.asset import Asset, Progress
+from aipo_lab.assets.minilm import MINILM
 from aipo_lab.assets.mt_bench import MT_BENCH
 from aipo_lab.assets.smollm2 import SMOLLM2_135M
 from aipo_lab.core.durability import flush_tree, rename_into_place, share_by_umask
@@ -29,7 +30,7 @@ from aipo_lab.core.jsonl import read_json, write_json
 MANIFEST = "asset.json"
 
 _ASSETS: dict[str, Asset] = {
-    asset.name: asset for asset in (SMOLLM2_135M, ALPACA_EVAL, ARENA_HARD, CL100K_BASE, MT_BENCH)
+    asset.name: asset for asset in (SMOLLM2_135M, MINILM, ALPACA_EVAL, ARENA_HARD, CL100K_BASE, MT_BENCH)
 }
 
 

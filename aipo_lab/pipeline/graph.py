@@ -155,8 +155,22 @@ class GraphBuilder:
                 "reference", settings.model_dump(exclude_none=True) | tails, reference_inputs
             )
             inputs |= {"reference": made["reference"]}
+        if recipe.analysis is not None:
+            made |= self._analysed(t, policy, made)
         made["train"] = self._seeded("train", t, inputs, objective=recipe.objective.at(t).model_dump(exclude_none=True))
         return made
+
+    def _analysed(self, t: int, policy: StageNode, made: Mapping[str, StageNode]) -> dict[str, StageNode]:
+        """The analysis of theta_t's own pairs under theta_t; the training's reference is used where it is just that."""
+        analysis, inputs = self.recipe.analysis, {"policy": policy, "pairs": made["pair"]}
+        assert analysis is not None
+        known, measured = made.get("reference"), {}
+        if known is None or known.request.inputs != {name: node.reference for name, node in inputs.items()}:
+            settings = ReferenceConfig.for_training(self.recipe.train, derive_seed(self.recipe.seed, t, "train"))
+            known = self._node("reference", settings.model_dump(exclude_none=True), inputs)
+            measured = {"pair_logps": known}
+        about = {"pairs": made["pair"], "reference": known}
+        return {**measured, "analyse": self._node("analyse", analysis.key_values(), about)}
 
     def _pairs(self, t: int, ranking: StageNode, policy: Mapping[str, StageNode]) -> StageNode:
         """The pairs; a seed and the policy (for its tokenizer) are in their key only where they have a part."""

@@ -31,6 +31,7 @@ STAGE_NAMES = (
     "accumulate",
     "ema",
     "reference",
+    "analyse",
     "train",
     "answer",
     "answer_official",
@@ -42,7 +43,7 @@ STAGE_NAMES = (
 MEMORY_STAGES = ("base", "reference", "train")
 """What computes with weights in memory of its own: an engine that lives in other processes makes room first."""
 
-RESULT_STAGES = ("judge", "judge_official")
+RESULT_STAGES = ("analyse", "judge", "judge_official")
 """What they write is reported, not an input of further stages."""
 
 Config = TypeVar("Config", bound=StrictModel)

@@ -21,6 +21,7 @@ from aipo_lab.core.jsonl import iterate_jsonl, write_jsonl
 from aipo_lab.core.seeds import derive_seed
 from aipo_lab.curation.candidates import Candidate, candidates_of, without_duplicates
 from aipo_lab.curation.filters import FilterSettings, pair_problem, prompt_problem, text_problem
+from aipo_lab.curation.pair_statistics import pair_statistics
 from aipo_lab.curation.selection import PairOf, SelectSettings, select
 from aipo_lab.models.chat import bare_tokens, user_message
 from aipo_lab.stages.definition import StageContext, stage
@@ -56,14 +57,18 @@ class PairConfig(PairSettings):
 
 @stage("pair", version=3, config=PairConfig)
 def pair(context: StageContext[PairConfig]) -> Mapping[str, Any]:
-    """Write `pairs.jsonl`; the summary counts the pairs kept and dropped, and prompts without a pair, by reason."""
+    """Write `pairs.jsonl`; the summary counts the pairs kept and dropped, and prompts without a pair, by reason.
+
+    `statistics` in it is what the data linter judges.
+    """
     maker = PairMaker(context.config, _tokenizer(context))
     pairs = [made for row in iterate_jsonl(context.inputs["ranking"].file("ranking.jsonl")) for made in maker.of(row)]
     if not pairs:
         raise StageFailed(f"no pair was left: {dict(maker.counts)}; loosen the `pair` section of the recipe")
     write_jsonl(context.folder / "pairs.jsonl", pairs)
+    statistics = pair_statistics(pairs).as_summary()
     removed = {"candidates_removed": dict(sorted(maker.removed.items()))} if maker.removed else {}
-    return {"pairs": len(pairs), "counts": dict(sorted(maker.counts.items())), **removed}
+    return {"pairs": len(pairs), "counts": dict(sorted(maker.counts.items())), **removed, "statistics": statistics}
 
 
 def _tokenizer(context: StageContext[PairConfig]) -> Any:

@@ -10,7 +10,7 @@ from aipo_lab.core.jsonl import iterate_jsonl, read_json
 from aipo_lab.core.store import Artifact, Store
 from aipo_lab.pipeline.graph import Iteration, TrialGraph
 from aipo_lab.report.samples import Sample
-from aipo_lab.results.rows import ResultRow
+from aipo_lab.results.rows import PAIRS, ResultRow
 from aipo_lab.stages.definition import StageNode, find_made
 from aipo_lab.sweeps.plan import SweepGraph
 from aipo_lab.sweeps.sweep import Sweep, Trial
@@ -32,8 +32,11 @@ class Scores:
         self._known: dict[str, dict[str, float]] = {}
 
     def of(self, iteration: Iteration) -> dict[str, float] | None:
-        """The metrics of all benchmarks of an iteration, or None while one is missing."""
-        metrics: dict[str, float] = {}
+        """The metrics of all benchmarks of an iteration, or None while one is missing.
+
+        With those of its pairs (`pairs/...`), which theta_t wrote, where they were analysed.
+        """
+        metrics = self._of_pairs(iteration)
         for benchmark, node in iteration.scores.items():
             if node.reference not in self._known:
                 artifact = find_artifact(self._store, node)
@@ -42,6 +45,17 @@ class Scores:
                 self._known[node.reference] = _metrics(benchmark, artifact)
             metrics |= self._known[node.reference]
         return metrics
+
+    def _of_pairs(self, iteration: Iteration) -> dict[str, float]:
+        node = iteration.steps.get("analyse")
+        if node is None:
+            return {}
+        if node.reference not in self._known:
+            artifact = find_artifact(self._store, node)
+            if artifact is None:
+                return {}
+            self._known[node.reference] = _flat(PAIRS, read_json(artifact.file("metrics.json")))
+        return dict(self._known[node.reference])
 
 
 def trial_rows(trial: Trial, graph: TrialGraph, scores: Scores, failed: bool) -> list[ResultRow]:
@@ -67,12 +81,15 @@ def trial_rows(trial: Trial, graph: TrialGraph, scores: Scores, failed: bool) ->
 
 def _metrics(benchmark: str, artifact: Artifact) -> dict[str, float]:
     scores = read_json(artifact.file("scores.json"))
-    metrics = {f"{benchmark}/n": scores[BENCHMARK_METRICS[benchmark].win_rate.split("/")[1]]["n"]}
-    for name, score in scores.items():
-        metrics[f"{benchmark}/{name}"] = score["value"]
-        if score["se"] is not None:
-            metrics[f"{benchmark}/{name}_se"] = score["se"]
-    return metrics
+    n = scores[BENCHMARK_METRICS[benchmark].win_rate.split("/")[1]]["n"]
+    return {f"{benchmark}/n": n, **_flat(benchmark, scores)}
+
+
+def _flat(prefix: str, scores: Mapping[str, Any]) -> dict[str, float]:
+    """Estimates by name as columns: values, and standard errors where there are any."""
+    values = {f"{prefix}/{name}": score["value"] for name, score in scores.items()}
+    errors = {f"{prefix}/{name}_se": score["se"] for name, score in scores.items() if score["se"] is not None}
+    return values | errors
 
 
 def sweep_rows(sweep: Sweep, graph: SweepGraph, store: Store, failures: Mapping[str, str]) -> list[ResultRow]:
