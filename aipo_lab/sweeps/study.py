@@ -23,6 +23,7 @@ from aipo_lab.sweeps.claiming import claim_folder, sweep_id
 from aipo_lab.sweeps.collect import pipeline_counts, sweep_rows, trial_samples
 from aipo_lab.sweeps.folder import SweepFolder
 from aipo_lab.sweeps.keeping import EarlierRows, keep_earlier, read_earlier
+from aipo_lab.sweeps.linted import LintedPoint, lint_sweep
 from aipo_lab.sweeps.plan import StagePlan, SweepGraph, build_graph, plan_stages
 from aipo_lab.sweeps.recording import Recorder
 from aipo_lab.sweeps.saved import SweepSummary
@@ -182,6 +183,10 @@ class Study:
         present = {name.split("/")[0] for row in rows for name in row.metrics}
         return [name for name in BENCHMARK_METRICS if name in present]
 
+    def lint(self) -> list[LintedPoint]:
+        """What the data linter finds in the pairs and trainings that are stored."""
+        return lint_sweep(self.graph.trials, self.graph.recipes, self.store)
+
     def selections(self, rows: list[ResultRow]) -> dict[str, dict[str, Selection]]:
         """The best trial of each objective, by benchmark."""
         rule = parse_rule(self.sweep.select)
@@ -230,6 +235,9 @@ class Study:
                 for row in pipeline_counts(trial, self.graph.trials[trial.name], self.store)
             ],
             figures=figures,
+            warnings=[
+                (point.finding.rule.name, point.trial, point.iteration, point.finding.text) for point in self.lint()
+            ],
         )
         build_report(data, self.folder.report)
 

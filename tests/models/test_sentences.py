@@ -1,4 +1,4 @@
-"""The sentence encoder: mean of the tokens' states, batches that change nothing, and what sentence-transformers says."""
+"""The sentence encoder: the mean of tokens' states, whatever the batch; and what sentence-transformers says."""
 
 from __future__ import annotations
 
