@@ -31,8 +31,8 @@ def lint_file(path: Path) -> bool:
     rows = list(_pairs(path, counts))
     if not rows:
         raise UserError(
-            f"{path} holds no usable pair: {dict(counts)}; a row needs `chosen` and `rejected`, and `prompt` unless both "
-            "begin with it"
+            f"{path} holds no usable pair: {dict(counts)}; a row needs `chosen` and `rejected`, and `prompt` "
+            "unless both begin with it"
         )
     statistics = pair_statistics(rows)
     say(console, f"{path}: {_described(statistics)}")

@@ -10,6 +10,7 @@ from aipo_lab.benchmarks.catalogue import BENCHMARK_METRICS
 from aipo_lab.core.jsonl import read_json, write_json
 from aipo_lab.figures.iterations import draw_iterations, get_iterations_data
 from aipo_lab.figures.objectives import draw_objectives, get_objectives_data
+from aipo_lab.figures.pairs import CAPTIONS as PAIR_CAPTIONS
 from aipo_lab.figures.pareto import draw_pareto, get_pareto_data
 from aipo_lab.figures.trajectories import benchmarks_in
 from aipo_lab.results.rows import ResultRow
@@ -85,6 +86,8 @@ def _already_drawn(folder: Path, key: str) -> dict[str, Path] | None:
 
 def figure_caption(name: str) -> str:
     """The caption of a figure by its name from `draw_figures`; the name itself for any other figure."""
+    if name in PAIR_CAPTIONS:
+        return PAIR_CAPTIONS[name]
     figure, _, benchmark = name.partition("_")
     if figure not in _CAPTIONS or benchmark not in BENCHMARK_METRICS:
         return name

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from aipo_lab.benchmarks.catalogue import BENCHMARK_METRICS
 from aipo_lab.core.jsonl import iterate_jsonl, read_json
 from aipo_lab.core.store import Artifact, Store
+from aipo_lab.figures.pairs import MOST_PANELS
 from aipo_lab.pipeline.graph import Iteration, TrialGraph
 from aipo_lab.report.samples import Sample
 from aipo_lab.results.rows import PAIRS, ResultRow
@@ -180,3 +181,22 @@ def _counts(found: Mapping[str, Artifact]) -> dict[str, Any]:
         "training steps": train["steps"],
         "tokens/s in training": train["tokens_per_s"],
     }
+
+
+def pair_analyses(
+    trials: Mapping[str, TrialGraph], shown: Collection[str], store: Store
+) -> dict[str, list[dict[str, Any]]]:
+    """Analysed pairs by title, each set once: the first iteration of every trial, then later ones of those `shown`.
+
+    At most as many as a figure has panels.
+    """
+    first = [(name, graph.iterations[0]) for name, graph in trials.items()]
+    later = [(name, one) for name, graph in trials.items() if name in shown for one in graph.iterations[1:]]
+    found: dict[str, tuple[str, Artifact]] = {}
+    for name, iteration in [*first, *later]:
+        node = iteration.steps.get("analyse")
+        if len(found) == MOST_PANELS:
+            break
+        if node is not None and node.key not in found and (artifact := find_artifact(store, node)) is not None:
+            found[node.key] = (f"{name}, iteration {iteration.t}", artifact)
+    return {title: list(iterate_jsonl(artifact.file("analysis.jsonl"))) for title, artifact in found.values()}

@@ -28,6 +28,11 @@ class LintedPoint:
     stage_key: str
 
     @property
+    def row(self) -> tuple[str, str, int, str]:
+        """As the report lists it: rule, trial, iteration and text."""
+        return self.finding.rule.name, self.trial, self.iteration, self.finding.text
+
+    @property
     def text(self) -> str:
         """Where and what."""
         of = "training" if self.finding.rule.name in OF_TRAINING else "pairs"

@@ -20,7 +20,7 @@ from aipo_lab.results.selection import Selection, parse_rule, select_per_objecti
 from aipo_lab.stages.definition import StageNode
 from aipo_lab.stages.stored import find_stored
 from aipo_lab.sweeps.claiming import claim_folder, sweep_id
-from aipo_lab.sweeps.collect import pipeline_counts, sweep_rows, trial_samples
+from aipo_lab.sweeps.collect import pair_analyses, pipeline_counts, sweep_rows, trial_samples
 from aipo_lab.sweeps.folder import SweepFolder
 from aipo_lab.sweeps.keeping import EarlierRows, keep_earlier, read_earlier
 from aipo_lab.sweeps.linted import LintedPoint, lint_sweep
@@ -207,13 +207,15 @@ class Study:
 
     def _draw_report(self, rows: list[ResultRow]) -> None:
         from aipo_lab.figures.draw import draw_figures
+        from aipo_lab.figures.pairs import draw_pair_figures
         from aipo_lab.report.report import ReportData, build_report
 
         if self.keeps_report():
             return
         selections = self.selections(rows)
-        figures = draw_figures(rows, parse_rule(self.sweep.select), self.folder.figures)
         shown = {one.best.trial for chosen in selections.values() for one in chosen.values()}
+        figures = draw_figures(rows, parse_rule(self.sweep.select), self.folder.figures)
+        figures |= draw_pair_figures(pair_analyses(self.graph.trials, shown, self.store), self.folder.figures)
         trials = [trial for trial in self.sweep.trials if trial.name in shown]
         data = ReportData(
             name=self.sweep.name,
@@ -235,9 +237,7 @@ class Study:
                 for row in pipeline_counts(trial, self.graph.trials[trial.name], self.store)
             ],
             figures=figures,
-            warnings=[
-                (point.finding.rule.name, point.trial, point.iteration, point.finding.text) for point in self.lint()
-            ],
+            warnings=[point.row for point in self.lint()],
         )
         build_report(data, self.folder.report)
 

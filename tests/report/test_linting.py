@@ -1,4 +1,4 @@
-"""The data linter: every rule has data that trips it and data that does not, and says threshold, reason and next step."""
+"""The data linter: every rule has data that trips it and data that does not, and says why and what to do."""
 
 from __future__ import annotations
 
