@@ -27,6 +27,7 @@ from aipo_lab.pipeline.recipe import Recipe, build_recipe, profile_values
 from aipo_lab.prompts.dataset import DatasetPromptSettings
 from aipo_lab.prompts.reading import DataPlace, FoundData
 from aipo_lab.prompts.source import PROMPTS
+from aipo_lab.ranking.known_answer import KnownAnswerSettings
 from aipo_lab.ranking.pairrm.settings import PairRMSettings
 from aipo_lab.ranking.ranker import RANKERS
 from aipo_lab.ranking.reward_model import RewardModelSettings
@@ -55,6 +56,7 @@ OWN_DATA: list[tuple[str, Any]] = [
     ("prompts", {"source": "dataset"}),
 ]
 OWN_PAIRS = [*OWN_DATA, ("pairs", {"source": "dataset", "dataset": "owner/name"})]
+RANKED_PAIRS = [*OWN_PAIRS, ("pairs.ranked_by", "ranker")]
 LOCAL = [("benchmarks.judge.engine", "local")]
 CONTEXTS: Mapping[str, list[tuple[str, Any]]] = {
     "objective.alpha": AIPO,
@@ -65,7 +67,14 @@ CONTEXTS: Mapping[str, list[tuple[str, Any]]] = {
     "ema_decay": [("reference", "ema")],
     "analysis": [("analysis", {"similarity": "words"})],
     "benchmarks.held_out": OWN_DATA,
+    "pairs.responses_column": RANKED_PAIRS,
     "pairs": OWN_PAIRS,
+    "rank.least_quality": [("rank", {"ranker": "correct"})],
+    **{
+        f"rank.{name}": [("rank", {"ranker": "known_answer", "answers": "owner/name"})]
+        for name in KnownAnswerSettings.model_fields
+        if name != "ranker"
+    },
     "rank.target_tokens": [("rank", {"ranker": "length"})],
     **{
         f"rank.{name}": [("rank", {"ranker": "reward_model", "model": "owner/name"})]
@@ -104,6 +113,9 @@ OTHER_VALUES: Mapping[str, Any] = {
     **{f"pairs.{name}_score_column": OTHER for name in ("chosen", "rejected")},
     "pairs.text": "raw",
     "pairs.slices": "all",
+    "pairs.ranked_by": "ranker",
+    "pairs.responses_column": OTHER,
+    "instruct.draw": "slices",
     "pairs.source": "file",
     "benchmarks.judge.engine": "azure",
     "benchmarks.judge.prices": {},

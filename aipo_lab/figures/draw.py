@@ -12,12 +12,17 @@ from aipo_lab.figures.iterations import draw_iterations, get_iterations_data
 from aipo_lab.figures.objectives import draw_objectives, get_objectives_data
 from aipo_lab.figures.pairs import CAPTIONS as PAIR_CAPTIONS
 from aipo_lab.figures.pareto import draw_pareto, get_pareto_data
+from aipo_lab.figures.repeats import draw_repeats, get_repeats_data
 from aipo_lab.figures.trajectories import benchmarks_in
 from aipo_lab.results.rows import ResultRow
 from aipo_lab.results.selection import SelectionRule
 
 _RECORD = ".drawn.json"
 _CAPTIONS = {
+    "repeats": (
+        "Means over seeds, with 95 % intervals that include the variance between seeds, after the last iteration; thin "
+        "lines lead there from the base model (square). A black rim: on the Pareto front of the means."
+    ),
     "pareto": (
         "Length against win rate. Every marker is one trial after one iteration; lines follow a trial from "
         "the base model (square). Stars mark the best trial of each objective; dashed: the Pareto front."
@@ -36,9 +41,9 @@ _CAPTIONS = {
 def draw_figures(rows: Sequence[ResultRow], rule: SelectionRule, folder: Path) -> dict[str, Path]:
     """Draw every figure of every benchmark in `rows` into `folder`, as PNG and PDF.
 
-    Returns the PNG of each figure by name, `<figure>_<benchmark>`, the most telling first: `pareto`,
-    `iterations`, `objectives`. A benchmark without a length gets `iterations` only; rows without a complete
-    point give no figure. What was drawn from the same rows by the same code is not drawn again.
+    Returns the PNG of each figure by name, `<figure>_<benchmark>`, the most telling first: `repeats` (of sweeps
+    with several seeds), `pareto`, `iterations`, `objectives`. A benchmark without a length gets `iterations` only;
+    rows without a complete point give no figure. What was drawn from the same rows by the same code is not drawn again.
     """
     key = _drawing_key(rows, rule)
     drawn = _already_drawn(folder, key)
@@ -54,8 +59,9 @@ def draw_figures(rows: Sequence[ResultRow], rule: SelectionRule, folder: Path) -
 
 def _draw_benchmark(rows: Sequence[ResultRow], rule: SelectionRule, folder: Path, benchmark: str) -> dict[str, Path]:
     metrics = BENCHMARK_METRICS[benchmark]
-    stems = {name: folder / f"{name}_{benchmark}" for name in ("pareto", "iterations", "objectives")}
+    stems = {name: folder / f"{name}_{benchmark}" for name in ("repeats", "pareto", "iterations", "objectives")}
     drawn = {
+        "repeats": draw_repeats(get_repeats_data(rows, metrics), stems["repeats"]),
         "pareto": draw_pareto(get_pareto_data(rows, metrics, rule), stems["pareto"]),
         "iterations": draw_iterations(get_iterations_data(rows, metrics, rule), stems["iterations"]),
         "objectives": draw_objectives(get_objectives_data(rows, metrics, rule), stems["objectives"]),
@@ -67,7 +73,7 @@ def _drawing_key(rows: Sequence[ResultRow], rule: SelectionRule) -> str:
     """A digest of all that the figures depend on: the rows, the rule, and the code that draws."""
     digest = hashlib.sha256(repr((list(rows), str(rule))).encode())
     package = Path(__file__).parent
-    used = ("results/selection.py", "benchmarks/metrics.py")
+    used = ("results/selection.py", "results/repeats.py", "benchmarks/metrics.py")
     sources = [*package.glob("*.py"), *(package.parent / name for name in used)]
     for source in sorted(sources):
         digest.update(source.read_bytes())
@@ -93,4 +99,4 @@ def figure_caption(name: str) -> str:
         return name
     known = BENCHMARK_METRICS[benchmark].true_win_rate is not None
     note = " Right: the same points by true quality, which the judge does not see." if known else ""
-    return f"{benchmark}: {_CAPTIONS[figure]}{note if figure == 'pareto' else ''}"
+    return f"{benchmark}: {_CAPTIONS[figure]}{note if figure in ('pareto', 'repeats') else ''}"

@@ -74,7 +74,11 @@ def batch_problems(recipe: Recipe) -> Iterator[Problem]:
         return  # how many there are is known when they were read
     if recipe.instruct.source == "pool" and recipe.world is not None and recipe.prompts.source == "world":
         n_pool = len(get_world(recipe.world.name, recipe.world.seed).pool())
-        n_pairs, pool = min(n_pairs, n_pool), f", the pool holds {n_pool}"
+        pool = f", the pool holds {n_pool}"
+        if recipe.instruct.draw == "slices":
+            n_pool //= recipe.iterations
+            pool += f", each of {recipe.iterations} slices {n_pool}"
+        n_pairs = min(n_pairs, n_pool)
     n_prompts, per_prompt = n_pairs, recipe.pair.select.pairs_per_prompt
     n_pairs *= per_prompt
     if train.batch_size > n_pairs:

@@ -139,7 +139,7 @@ class GraphBuilder:
     def _steps(self, t: int, policy: StageNode, axes: IterationAxes) -> dict[str, StageNode]:
         """The stages that lead from theta_t to theta_{t+1}."""
         recipe = self.recipe
-        made = self._generated(t, policy) if recipe.pairs is None else {"pair": self._given(t)}
+        made = self._generated(t, policy) if recipe.pairs is None else self._given(t, policy)
         data = axes.data(made["pair"])
         inputs = {"policy": axes.start(policy), "pairs": data}
         if data.stage == "accumulate":
@@ -184,14 +184,19 @@ class GraphBuilder:
         """The stages that make pairs with theta_t."""
         inputs = {"policy": policy}
         pool = {} if self.data is None else {"pool": self.data}
-        prompts = self._seeded("instruct", t, inputs | pool)
+        sliced = self.recipe.instruct.draw == "slices"
+        drawn_from = {"part": t, "parts": self.recipe.iterations} if sliced else {}
+        prompts = self._seeded("instruct", t, inputs | pool, **drawn_from)
         responses = self._seeded("respond", t, inputs | {"prompts": prompts})
-        ranking = self._with_ranker(self._seeded("rank", t, {"responses": responses}))
-        pairs = self._pairs(t, ranking, inputs)
-        return {"instruct": prompts, "respond": responses, "rank": ranking, "pair": pairs}
+        return {"instruct": prompts, "respond": responses, **self._ranked(t, responses, policy)}
 
-    def _given(self, t: int) -> StageNode:
-        """The pairs of iteration t among given ones."""
+    def _ranked(self, t: int, responses: StageNode, policy: StageNode) -> dict[str, StageNode]:
+        """The stages that make pairs of responses."""
+        ranking = self._with_ranker(self._seeded("rank", t, {"responses": responses}))
+        return {"rank": ranking, "pair": self._pairs(t, ranking, {"policy": policy})}
+
+    def _given(self, t: int, policy: StageNode) -> dict[str, StageNode]:
+        """The stages that take the pairs of iteration t from given ones, or make them of given responses."""
         pairs = self.recipe.pairs
         assert pairs is not None and self.data is not None
         all_of_them = pairs.slices == "all"
@@ -202,7 +207,11 @@ class GraphBuilder:
             "text": pairs.text,
             "chat": self.chat,
         }
-        return self._node("slice_pairs", config, {"pairs": self.data, "policy": self.base})
+        inputs = {"pairs": self.data, "policy": self.base}
+        if pairs.ranked_by == "data":
+            return {"pair": self._node("slice_pairs", config, inputs)}
+        responses = self._node("slice_responses", config, inputs)
+        return {"slice_responses": responses, **self._ranked(t, responses, policy)}
 
     def _answer_config(self, name: str) -> dict[str, Any]:
         """Answers are sampled with the same seed at every iteration, so that iterations compare."""

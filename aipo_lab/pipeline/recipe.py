@@ -163,6 +163,11 @@ class Recipe(StrictModel):
             raise ValueError("; ".join(problems))
         return self
 
+    @property
+    def ranks(self) -> bool:
+        """Whether the ranker has anything to do: not with pairs whose order is given."""
+        return self.pairs is None or self.pairs.ranked_by == "ranker"
+
     def resolved(self) -> dict[str, Any]:
         """The whole recipe as plain values, keys as written in YAML."""
         unused = set() if self.reference == "ema" else {"ema_decay"}  # given, it is refused without effect

@@ -20,6 +20,7 @@ from aipo_lab.report.tables import (
     contender_table,
     counts_table,
     describe,
+    repeats_table,
     result_table,
     stage_table,
     warning_table,
@@ -74,8 +75,10 @@ def build_report(data: ReportData, path: Path) -> Path:
 
 def _context(data: ReportData) -> dict[str, Any]:
     settings = {row.trial: setting_label(row.hyperparameters) for row in data.rows}
+    by_method = any("method" in row.hyperparameters for row in data.rows)
     return {
         "name": data.name,
+        "contenders_are": "method" if by_method else "objective",
         "summary": summary_sentences(data),
         "select": data.select,
         "benchmarks": [_benchmark(data, name) for name in data.benchmarks],
@@ -102,6 +105,7 @@ def _benchmark(data: ReportData, name: str) -> dict[str, Any]:
         "figures": _figures(data, name),
         "overall": "" if overall is None else f"Over all objectives: {describe(overall, metrics)}",
         "n_prompts": f"{sizes.pop():.0f}" if len(sizes) == 1 else "",
+        "repeats": repeats_table(data.rows, metrics),
         "best": best_table(data.rows, selections, metrics),
         "claims": ordering.claims,
         "contenders": contenders,

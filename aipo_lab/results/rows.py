@@ -37,6 +37,11 @@ class ResultRow:
     metrics: dict[str, float] = field(default_factory=dict)
     checkpoint: str = ""
 
+    @property
+    def contender(self) -> str:
+        """What competes with what: the method, where the sweep compares methods, else the objective."""
+        return self.hyperparameters.get("method", self.objective)
+
     def value(self, metric: str) -> float | None:
         """The metric's value, or None where this row does not have it."""
         return self.metrics.get(metric)

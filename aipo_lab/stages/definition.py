@@ -28,6 +28,7 @@ STAGE_NAMES = (
     "pair",
     "given_pairs",
     "slice_pairs",
+    "slice_responses",
     "accumulate",
     "ema",
     "reference",

@@ -133,6 +133,7 @@ def _step_artifacts(graph: TrialGraph, store: Store, stage: str) -> Iterator[Art
 def trial_samples(trial: Trial, graph: TrialGraph, store: Store) -> list[Sample]:
     """The answers to the first prompts of the first benchmark at every iteration it has judged."""
     samples = []
+    contender = trial.hyperparameters().get("method", trial.objective)
     benchmark = next(name for iteration in graph.iterations for name in iteration.scores)
     for iteration in graph.iterations:
         if benchmark not in iteration.scores:
@@ -146,7 +147,7 @@ def trial_samples(trial: Trial, graph: TrialGraph, store: Store) -> list[Sample]
             said = row["turns"][0] if "turns" in row else row
             quality = judgments.get(row["id"], {}).get("quality")
             samples.append(
-                Sample(trial.name, trial.objective, iteration.t, said["prompt"], said["text"], said["tokens"], quality)
+                Sample(trial.name, contender, iteration.t, said["prompt"], said["text"], said["tokens"], quality)
             )
     return samples
 

@@ -118,9 +118,7 @@ def build_graph(
     resources = found.resources if found else find_resources(trial.recipe.benchmarks for trial in sweep.trials)
     data = found.data if found else find_all_data(trial.recipe for trial in sweep.trials)
     rankers = (
-        found.rankers
-        if found
-        else find_ranker_resources(one.recipe.rank for one in sweep.trials if one.recipe.pairs is None)
+        found.rankers if found else find_ranker_resources(one.recipe.rank for one in sweep.trials if one.recipe.ranks)
     )
     graphs = {}
     with _collector_paused():

@@ -19,7 +19,7 @@ from aipo_lab.stages.definition import Runtime, StageContext
 from aipo_lab.stages.rank import RankConfig, competition_ranks
 from aipo_lab.worlds.world import get_world
 
-NOISELESS = ("proxy", "length", "pairrm", "pairrm-best_worst", "reward_model")
+NOISELESS = ("proxy", "length", "pairrm", "pairrm-best_worst", "reward_model", "correct", "known_answer")
 """Rankers by name, and by the setting after the hyphen; `proxy` here without its noise, which is drawn by place."""
 
 
@@ -42,12 +42,16 @@ class Contestant:
 def contestants(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Contestant]:
     folder = tmp_path_factory.mktemp("models")
     pairrm, reward = write_original(folder, limits=(60, 24)), write_reward_model(folder / "reward")
+    answers = folder / "answers.jsonl"
+    write_jsonl(answers, [{"prompt": "What is the color of the fox?", "answer": "fox"}])
     settings: dict[str, dict[str, Any]] = {
         "proxy": {"noise_sd": 0.0},
         "length": {},
         "pairrm": {"model": str(pairrm)},
         "pairrm-best_worst": {"model": str(pairrm), "mode": "best_worst"},
         "reward_model": {"model": str(reward), "max_tokens": 64},
+        "correct": {"least_quality": 0.5},
+        "known_answer": {"answers": str(answers), "response_pattern": r"\w+"},
     }
     return {name: contestant(name.split("-")[0], more) for name, more in settings.items()}
 
