@@ -1,4 +1,4 @@
-"""The supervised mix the micro base model is trained on, as token ids: chat rows, self-instruct documents, judgments."""
+"""The supervised mix the micro base model is trained on, in token ids: chats, self-instruct documents, judgments."""
 
 from __future__ import annotations
 
