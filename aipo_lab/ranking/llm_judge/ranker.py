@@ -37,11 +37,13 @@ class LLMJudge:
 
     def scores(self, rows: Sequence[Mapping[str, Any]], progress: Progress) -> Iterator[list[float | None]]:
         """See `Ranker.scores`."""
-        judged = judge_rows(rows, self.asked, self._settings, progress) if rows else []
+        phases = 1 if self._settings.meta is None else 2
+        asking = _share(progress, len(rows), 0, phases)
+        judged = judge_rows(rows, self.asked, self._settings, asking) if rows else []
         self._records = {one.row["id"]: one.record() for one in judged}
         self._check_readings([one for record in self._records.values() for one in record["judged"]], HOPELESS)
         if self._settings.meta is not None:
-            self._judge_judgments(judged, progress)
+            self._judge_judgments(judged, _share(progress, len(rows), 1, phases))
         score = win_rates if self._settings.mode == "pairwise" else additive_scores
         return iter([score(one) for one in judged])
 
@@ -140,6 +142,15 @@ class LLMJudge:
 
     def _judge_name(self) -> str:
         return "the policy" if self._settings.judge is None else f"the judge {self._settings.judge.model}"
+
+
+def _share(progress: Progress, n_rows: int, phase: int, phases: int) -> Progress:
+    """The progress of questions in one of several phases as that of rows."""
+
+    def tell(done: int, total: int, _: str) -> None:
+        progress(n_rows * (phase * total + done) // max(1, phases * total), n_rows, "prompts")
+
+    return tell
 
 
 def _contest(judged: JudgedRow) -> Contest | None:
