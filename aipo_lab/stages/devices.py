@@ -23,4 +23,4 @@ def devices_used(stage: str, config: Mapping[str, Any], runtime: Runtime) -> int
         return int(engine.get("tensor_parallel") or 1) * int(engine.get("data_parallel") or 1)
     if stage in TRAINING:
         return runtime.parallel.processes
-    return 1 if stage == "rank" or config.get("encoder") else 0
+    return 1 if stage in ("rank", "train_reward") or config.get("encoder") else 0

@@ -18,6 +18,10 @@ from aipo_lab.sweeps.sweep import Sweep, Trial
 from aipo_lab.tracking.tracker import CurvePoint, DatasetRef
 
 SAMPLED_PROMPTS = 3
+RANK_METRICS = ("mean_score", "mean_best_score")
+"""Of a ranking's summary, in the ranker's own unit: of all candidates, and of the best of each prompt."""
+REWARD_METRICS = ("accuracy", "accuracy_se")
+"""Of the training of the reward model that ranks: on held-out pairs, in percent."""
 
 
 def find_artifact(store: Store, node: StageNode) -> Artifact | None:
@@ -58,13 +62,32 @@ class Scores:
             self._known[node.reference] = _flat(PAIRS, read_json(artifact.file("metrics.json")))
         return dict(self._known[node.reference])
 
+    def of_ranking(self, iteration: Iteration, reward: StageNode | None) -> dict[str, float]:
+        """What the ranker says of the iteration's responses, and how good it is, as far as that is known."""
+        metrics: dict[str, float] = {}
+        for node, names in ((iteration.steps.get("rank"), RANK_METRICS), (reward, REWARD_METRICS)):
+            if node is None:
+                continue
+            if node.reference not in self._known:
+                artifact = find_artifact(self._store, node)
+                if artifact is None:
+                    continue
+                said = artifact.summary
+                self._known[node.reference] = {f"rank/{name}": float(said[name]) for name in names if name in said}
+            metrics |= self._known[node.reference]
+        return metrics
+
 
 def trial_rows(trial: Trial, graph: TrialGraph, scores: Scores, failed: bool) -> list[ResultRow]:
     """One row per iteration: complete with metrics, or failed or pending without."""
     hyperparameters = trial.hyperparameters()
     rows = []
+    reward: StageNode | None = None
     for iteration in graph.iterations:
         metrics = scores.of(iteration)
+        reward = iteration.steps.get("train_reward", reward) if iteration.steps else None
+        if metrics is not None:
+            metrics |= scores.of_ranking(iteration, reward)
         state = "complete" if metrics is not None else "failed" if failed else "pending"
         rows.append(
             ResultRow(
