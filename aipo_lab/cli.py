@@ -188,6 +188,17 @@ def report(folder: Path | None, store: Path | None) -> None:
     rebuild_report(_folder(folder), store)
 
 
+@main.command()
+@click.argument("name", metavar="NAME")
+@folder_argument
+@saved_store_option
+def figure(name: str, folder: Path | None, store: Path | None) -> None:
+    """Make one figure or table of the paper from a sweep's output FOLDER: figure5, figure6, table1 to table5."""
+    from aipo_lab.console.figure_view import make_figure
+
+    make_figure(name, _folder(folder), store)
+
+
 @main.command("lint")
 @click.argument("pairs", type=click.Path(path_type=Path))
 def lint_pairs(pairs: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -183,6 +184,13 @@ class Study:
         present = {name.split("/")[0] for row in rows for name in row.metrics}
         return [name for name in BENCHMARK_METRICS if name in present]
 
+    def write_table(self, name: str, rows: list[ResultRow]) -> list[Path]:
+        """Write a table of the paper with these results beside it, in three formats; see `get_paper_table`."""
+        from aipo_lab.report.paper_tables import get_paper_table
+        from aipo_lab.report.table_files import write_paper_table
+
+        return write_paper_table(get_paper_table(name, self.sweep.name, rows), self.folder.path / "tables")
+
     def lint(self) -> list[LintedPoint]:
         """What the data linter finds in the pairs and trainings that are stored."""
         return lint_sweep(self.graph.trials, self.graph.recipes, self.store)
@@ -240,6 +248,8 @@ class Study:
             warnings=[point.row for point in self.lint()],
         )
         build_report(data, self.folder.report)
+        if (table := re.match(r"table[1-5](?!\d)", self.sweep.name)) is not None and selections:
+            self.write_table(table[0], rows)
 
     def _stage_counts(self) -> dict[str, dict[str, int]]:
         """By stage: computed in this sweep, shared between its trials, reused from earlier work."""

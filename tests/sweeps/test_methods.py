@@ -138,5 +138,5 @@ def test_method_without_the_section_says_where_methods_are_defined(tmp_path: Pat
 
 def test_methods_within_a_methods_file_are_refused(tmp_path: Path) -> None:
     nested = "name: nested\nmethods: {a: {objective.name: dpo}}\nspace:\n  - {method: a}\n"
-    with pytest.raises(UserError, match="aipo.yaml chooses among methods itself"):
+    with pytest.raises(UserError, match=r"aipo\.yaml chooses among methods itself"):
         load(tmp_path, aipo=nested)
