@@ -142,7 +142,8 @@ def _sweep_row(
     name: str, group: list[ResultRow], columns: Mapping[str, str], published: Sequence[Mapping[str, Any]]
 ) -> TableRow:
     first = group[0]
-    settings = {key: value for key, value in first.hyperparameters.items() if key != "seed"}
+    left_out = ("seed", *(key for key in first.hyperparameters if key.startswith("objective.")))  # shown by symbol
+    settings = {key: value for key, value in first.hyperparameters.items() if key not in left_out}
     method = settings.pop("method", None)
     where = "" if name in OF_PAIRS else f", iteration {first.iteration}"
     label = f"{method or objective_name(first.objective)} {setting_label(settings)}".strip() + where

@@ -1,4 +1,4 @@
-"""The paper's tables beside a sweep's: numbers as printed, seeds together, rows matched, three formats that read back."""
+"""The paper's tables beside a sweep's: numbers as printed, seeds together, rows matched, in three formats."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def test_the_three_formats_keep_paper_and_sweep_apart() -> None:
     assert latex.count(r"\begin{tabular}") == latex.count(r"\end{tabular}") == 2
     for line in latex.splitlines():
         if line.endswith(r"\\"):
-            assert line.replace(r"\&", "").count("&") in (4, 6)
+            assert line.replace(r"\&", "").count("&") in (3, 4)
 
 
 @pytest.fixture(scope="module")
