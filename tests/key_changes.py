@@ -27,8 +27,8 @@ from aipo_lab.pipeline.recipe import Recipe, build_recipe, profile_values
 from aipo_lab.prompts.dataset import DatasetPromptSettings
 from aipo_lab.prompts.reading import DataPlace, FoundData
 from aipo_lab.prompts.source import PROMPTS
-from aipo_lab.ranking.pairrm.settings import PairRMSettings
 from aipo_lab.ranking.llm_judge.settings import LLMJudgeSettings
+from aipo_lab.ranking.pairrm.settings import PairRMSettings
 from aipo_lab.ranking.ranker import RANKERS
 from aipo_lab.ranking.reward_model import RewardModelSettings
 from aipo_lab.stages.definition import STAGE_NAMES, StageNode

@@ -80,9 +80,7 @@ def judge_server() -> Iterator[JudgeServer]:
 
 
 @pytest.fixture(scope="module")
-def contestants(
-    tmp_path_factory: pytest.TempPathFactory, judge_server: JudgeServer
-) -> Iterator[dict[str, Contestant]]:
+def contestants(tmp_path_factory: pytest.TempPathFactory, judge_server: JudgeServer) -> dict[str, Contestant]:
     folder = tmp_path_factory.mktemp("models")
     pairrm, reward = write_original(folder, limits=(60, 24)), write_reward_model(folder / "reward")
     settings: dict[str, dict[str, Any]] = {
@@ -103,7 +101,7 @@ def contestants(
     policy = write_scoring_model(folder / "scoring")
     greedy = RANKERS.get("llm_judge").settings(ranker="llm_judge", temperature=0.0, samples=1, max_new_tokens=8)
     found["llm_judge-policy"] = Contestant(greedy.key_values(), {}, needs_world=False, policy=policy)
-    yield found
+    return found
 
 
 def contestant(name: str, more: Mapping[str, Any]) -> Contestant:
