@@ -92,7 +92,7 @@ def test_a_fixed_set_is_its_content(tmp_path: Path) -> None:
 
 
 def test_results_hold_what_the_ranker_thinks_and_how_good_it_is(tmp_path: Path) -> None:
-    sweep = sweep_with(tmp_path, {}, {"rank.train.n_pairs": [4, 24]})
+    sweep = sweep_with(tmp_path, {"labels": {"ranker": "length"}}, {"rank.train.n_pairs": [4, 24]})
     study = Study.open(sweep, Store(tmp_path / "store"), tmp_path / "out", tmp_path)
     rows = study.run(lambda: InlineExecutor(study.store, 1), StudyListener())
     assert not study.failures
