@@ -34,8 +34,8 @@ class SelectSettings(StrictModel):
         0.3,
         ge=0,
         le=1,
-        description="with quality_tiers: width of both tiers, as a share of the range of a prompt's scores (0: the best "
-        "and the worst alone)",
+        description="with quality_tiers: width of both tiers, as a share of the range of a prompt's scores (0: the "
+        "best and the worst alone)",
     )
     pairs_per_prompt: int = Field(1, ge=1, le=64, description="most pairs of a prompt")
     min_margin: float = Field(0.0, ge=0, description="least difference of the scores (of the ranker's unit) in a pair")
