@@ -15,6 +15,7 @@ from aipo_lab.core.jsonl import read_json, write_jsonl
 from aipo_lab.core.store import Store
 from aipo_lab.execution.inline import InlineExecutor
 from aipo_lab.figures.over_optimisation import draw_over_optimisation, get_over_optimisation_data
+from aipo_lab.pipeline.recipe import build_recipe, profile_values
 from aipo_lab.sweeps.plan import build_graph
 from aipo_lab.sweeps.study import Study, StudyListener
 from aipo_lab.sweeps.sweep import Sweep, load_sweep
@@ -61,6 +62,17 @@ def test_bad_settings_are_errors_before_any_work(
 ) -> None:
     with pytest.raises(UserError, match=said):
         build_graph(sweep_with(tmp_path, train, **rank))
+
+
+def test_without_a_world_nobody_knows_the_truth() -> None:
+    values = profile_values("paper")
+    for train, wrong in (({}, True), ({"pairs": "file", "path": "pairs.jsonl"}, False)):
+        overrides = [("rank", {"ranker": "reward_model", "train": train})]
+        if wrong:
+            with pytest.raises(UserError, match=r"rank\.train\.labels: proxy knows quality from a world"):
+                build_recipe(values, overrides)
+        else:
+            assert build_recipe(values, overrides).rank.training() is not None
 
 
 def test_without_model_and_training_there_is_nothing_to_rank_with(tmp_path: Path) -> None:
