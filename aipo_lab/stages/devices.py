@@ -16,7 +16,7 @@ def devices_used(stage: str, config: Mapping[str, Any], runtime: Runtime) -> int
 
     A reference pass is counted like its training, since it holds the same model.
     """
-    if stage in GENERATING:
+    if stage in GENERATING or (stage == "rank" and config.get("engine")):  # a policy that judges its own responses
         if config.get("source") == "pool":
             return 0
         engine = {**config.get("engine", {}), **runtime.engine}

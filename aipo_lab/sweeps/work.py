@@ -14,6 +14,7 @@ from aipo_lab.judging.calls import CHARACTERS_PER_TOKEN
 from aipo_lab.pipeline.recipe import Recipe
 from aipo_lab.ranking.ranker import JudgeQuestions
 from aipo_lab.stages.definition import StageNode
+from aipo_lab.stages.rank import RankConfig
 from aipo_lab.sweeps.throughputs import Throughputs
 
 Lengths = Callable[[str, StageNode], float | None]
@@ -70,7 +71,7 @@ class WorkEstimator:
     def _rank(self, node: StageNode, recipe: Recipe) -> Work:
         n_prompts, n = recipe.instruct.n_prompts, recipe.respond.n_candidates
         ranker = self.table.rankers.get(recipe.rank.ranker)
-        if questions := recipe.rank.questions(n):
+        if questions := RankConfig.model_validate(node.request.config).settings.questions(n):
             return self._asked(node, recipe, questions)
         if ranker is None:
             return Work(items=n_prompts)

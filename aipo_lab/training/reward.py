@@ -86,7 +86,7 @@ def train_reward_model(
         for rows in _micro_batches(indices, pairs, settings.micro_batch_tokens):
             made = _margins(scorer, [pairs[index] for index in rows])
             losses = _losses(made)
-            if not math.isfinite(float(losses.sum())):
+            if not math.isfinite(float(losses.detach().sum())):
                 raise StageFailed(f"the loss of the reward model at step {step} is not finite; lower its learning_rate")
             updater.backward(losses.sum() / len(indices), last=False)
             margins += made.detach().tolist()

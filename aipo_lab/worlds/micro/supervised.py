@@ -70,6 +70,8 @@ class SupervisedMix:
 
     def _encode(self, texts: Sequence[tuple[str, str]]) -> list[Row]:
         """Encode (context, target) texts; no token spans the boundary between the two."""
+        if not texts:
+            return []
         parts = [part for pair in texts for part in pair]
         ids: list[list[int]] = self._tokenizer(parts, add_special_tokens=False)["input_ids"]
         return [Row(ids[i] + ids[i + 1], len(ids[i])) for i in range(0, len(ids), 2)]
