@@ -66,7 +66,7 @@ def pair(context: StageContext[PairConfig]) -> Mapping[str, Any]:
     maker = PairMaker(context.config, _tokenizer(context))
     pairs = [made for row in iterate_jsonl(context.inputs["ranking"].file("ranking.jsonl")) for made in maker.of(row)]
     if not pairs:
-        raise StageFailed(f"no pair was left: {dict(maker.counts)}; loosen the `pair` section of the recipe")
+        raise StageFailed(f"no pair was left: {dict(maker.counts)}; {_remedy(maker.counts)}")
     about_judging = _judge_pairs(context)
     write_jsonl(context.folder / "pairs.jsonl", [*pairs, *about_judging])
     statistics = pair_statistics(pairs).as_summary()
@@ -80,6 +80,16 @@ def _judge_pairs(context: StageContext[PairConfig]) -> list[dict[str, Any]]:
     """Pairs of judgments that the ranker made; they come as they are, behind the pairs of responses."""
     path = context.inputs["ranking"].path / JUDGE_PAIRS
     return read_jsonl(path) if path.is_file() else []
+
+
+def _remedy(counts: Mapping[str, int]) -> str:
+    """What to do when no pair is left: settings of this stage do not tell apart what the ranker holds equal."""
+    if counts.keys() <= {"all_tied", "same_text"}:
+        return (
+            "the candidates of every prompt are equal in score or text; raise respond.sampling.temperature or "
+            "respond.n_candidates, or use another ranker"
+        )
+    return "loosen the `pair` section of the recipe"
 
 
 def _tokenizer(context: StageContext[PairConfig]) -> Any:

@@ -126,7 +126,7 @@ def test_filters_can_be_switched_off(pair: Callable[..., Any]) -> None:
 
 
 def test_no_pair_left_fails_with_the_counts_and_what_to_do(pair: Callable[..., Any]) -> None:
-    with pytest.raises(StageFailed, match=r"all_tied.*loosen the `pair` section"):
+    with pytest.raises(StageFailed, match=r"all_tied.*are equal in score or text; raise respond.sampling.temperature"):
         pair([BAD_ROWS["all_tied"]])
 
 

@@ -9,6 +9,9 @@ import yaml
 
 from aipo_lab.core.config import parse_override
 from aipo_lab.core.errors import UserError
+from aipo_lab.core.yaml_text import load_yaml
+from aipo_lab.sweeps.methods import load_methods
+from aipo_lab.sweeps.spec import SweepSpec
 from aipo_lab.sweeps.sweep import Sweep, load_sweep
 
 AIPO = """\
@@ -67,9 +70,10 @@ def test_a_methods_file_has_its_scales_and_set_is_stronger(tmp_path: Path) -> No
 
 
 def test_points_do_not_leak_into_each_other_through_a_methods_sections(tmp_path: Path) -> None:
-    text = COMPARE.replace("{method: all, seed: [0, 1]}", "{method: [plain], train.epochs: [3, 4]}")
-    text += "  - {method: plain}\n"
-    assert [trial.recipe.train.epochs for trial in load(tmp_path, text).trials] == [3, 4, 2]
+    text = COMPARE.replace("{method: all, seed: [0, 1]}", "{method: plain, pairs.limit: [30, 40]}")
+    text = text.replace("train: {epochs: 2}", "pairs: {source: world, limit: 20}") + "  - {method: plain}\n"
+    limits = [trial.recipe.pairs.limit for trial in load(tmp_path, text).trials if trial.recipe.pairs is not None]
+    assert limits == [30, 40, 20]
 
 
 def test_a_method_says_the_same_whatever_file_it_is_written_in(tmp_path: Path) -> None:
@@ -81,6 +85,18 @@ def test_a_method_says_the_same_whatever_file_it_is_written_in(tmp_path: Path) -
     in_file = load(tmp_path).trials[0]
     alone = load_sweep(tmp_path / "aipo.yaml", None, [("iterations", 2)]).trials[0]
     assert written.content() == in_file.content() == alone.content()
+
+
+def test_the_example_of_the_docs_is_a_sweep() -> None:
+    root = Path(__file__).parents[2]
+    example = next(
+        block for block in (root / "docs" / "methods.md").read_text().split("```yaml\n")[1:] if "methods:" in block
+    )
+    path = root / "sweeps" / "methods" / "compare.yaml"
+    text = example.split("```")[0].replace("aipo.yaml", str(path.with_name("aipo.yaml")))
+    document = load_yaml(text)
+    spec = SweepSpec.model_validate(document.value)
+    assert set(load_methods(spec.methods, document, path, "micro")) == {"aipo", "long"}
 
 
 BAD = {
