@@ -189,6 +189,29 @@ def report(folder: Path | None, store: Path | None) -> None:
 
 
 @main.command()
+@click.argument("name", metavar="NAME")
+@folder_argument
+@saved_store_option
+def figure(name: str, folder: Path | None, store: Path | None) -> None:
+    """Make one figure or table of the paper from a sweep's output FOLDER: figure5, figure6, table1 to table5."""
+    from aipo_lab.console.figure_view import make_figure
+
+    make_figure(name, _folder(folder), store)
+
+
+@main.command("lint")
+@click.argument("pairs", type=click.Path(path_type=Path))
+def lint_pairs(pairs: Path) -> None:
+    """Say in words what to look at in a file of preference PAIRS: lengths, near-duplicates, ties, cut responses.
+
+    Exit code 1 when a rule found something.
+    """
+    from aipo_lab.console.lint_view import lint_file
+
+    sys.exit(EXIT_FAILED_TRIALS if lint_file(pairs) else 0)
+
+
+@main.command()
 @folder_argument
 @click.option("--port", type=click.IntRange(1, 65535), default=5000, show_default=True, help="Port on 127.0.0.1.")
 def ui(folder: Path | None, port: int) -> None:

@@ -28,6 +28,7 @@ from aipo_lab.prompts.dataset import DatasetPromptSettings
 from aipo_lab.prompts.reading import DataPlace, FoundData
 from aipo_lab.prompts.source import PROMPTS
 from aipo_lab.ranking.known_answer import KnownAnswerSettings
+from aipo_lab.ranking.llm_judge.settings import LLMJudgeSettings
 from aipo_lab.ranking.pairrm.settings import PairRMSettings
 from aipo_lab.ranking.ranker import RANKERS
 from aipo_lab.ranking.reward_model import RewardModelSettings
@@ -58,6 +59,8 @@ OWN_DATA: list[tuple[str, Any]] = [
 OWN_PAIRS = [*OWN_DATA, ("pairs", {"source": "dataset", "dataset": "owner/name"})]
 RANKED_PAIRS = [*OWN_PAIRS, ("pairs.ranked_by", "ranker")]
 LOCAL = [("benchmarks.judge.engine", "local")]
+JUDGED = {"ranker": "llm_judge", "meta": {}, "judge": {"model": "gpt-4"}}
+REWARD_TRAINING: dict[str, Any] = {"ranker": "reward_model", "train": {}}
 CONTEXTS: Mapping[str, list[tuple[str, Any]]] = {
     "objective.alpha": AIPO,
     "objective.lambda_": AIPO,
@@ -65,6 +68,7 @@ CONTEXTS: Mapping[str, list[tuple[str, Any]]] = {
     "objective.gamma": [("objective.name", "simpo")],
     "benchmarks.constraints": CONSTRAINTS,
     "ema_decay": [("reference", "ema")],
+    "analysis": [("analysis", {"similarity": "words"})],
     "benchmarks.held_out": OWN_DATA,
     "pairs.responses_column": RANKED_PAIRS,
     "pairs": OWN_PAIRS,
@@ -74,10 +78,21 @@ CONTEXTS: Mapping[str, list[tuple[str, Any]]] = {
         for name in KnownAnswerSettings.model_fields
         if name != "ranker"
     },
+    **{
+        f"rank.judge.{name}": [("rank", {**JUDGED, "judge": {"engine": "local", "model": "folder"}})]
+        for name in ("dtype", "chat_template", "template_date")
+    },
+    **{
+        f"rank.{name}": [("rank", JUDGED)]
+        for name in LLMJudgeSettings.model_fields
+        if name not in ("ranker", "model", "mode")
+    },
+    "rank.train.path": [("rank", {"ranker": "reward_model", "train": {"pairs": "file", "path": "pairs.jsonl"}})],
+    "rank.train": [("rank", REWARD_TRAINING)],
     "rank.target_tokens": [("rank", {"ranker": "length"})],
     **{
         f"rank.{name}": [("rank", {"ranker": "reward_model", "model": "owner/name"})]
-        for name in RewardModelSettings.model_fields.keys() - PairRMSettings.model_fields.keys()
+        for name in RewardModelSettings.model_fields.keys() - PairRMSettings.model_fields.keys() - {"train"}
     },
     **{f"rank.{name}": [("rank", {"ranker": "pairrm"})] for name in PairRMSettings.model_fields if name != "ranker"},
     **{f"prompts.{name}": OWN_DATA for name in DatasetPromptSettings.model_fields if name != "source"},
@@ -101,9 +116,18 @@ OTHER_VALUES: Mapping[str, Any] = {
     "benchmarks.judge.template_date": "2000-01-02",
     "model.template_date": "2000-01-02",
     "train.precision": "bfloat16",
+    "rank.train.labels.ranker": OTHER,
+    "rank.judge.engine": "azure",
+    "rank.judge.prices": {},
+    "rank.judge.chat_template": "chatml",
+    "rank.judge.template_date": "2000-01-02",
+    "rank.train.pairs": "current",
+    "rank.meta.iterations": 1,
+    "rank.meta.max_chosen_tokens": 7,
     "reference": "base",
     "data": "accumulated",
     "start": "base",
+    "analysis.similarity": "none",
     "engine.name": OTHER,
     "rank.ranker": OTHER,
     "prompts.source": OTHER,

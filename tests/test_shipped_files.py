@@ -106,6 +106,13 @@ def test_a_profile_trains_the_objective_it_names_against_the_policy_it_started_f
         ("length_bias", "micro", {("dpo", 4), ("aipo", 4)}),
         ("iteration_axes", "micro", {("dpo", 12)}),
         ("table5", "micro", {("dpo", 6)}),
+        ("over_optimisation", "micro", {("dpo", 4)}),
+        ("table2", "micro", {("dpo", 2)}),
+        ("table2", "laptop", {("dpo", 2)}),
+        ("table2", "paper-mistral-7b-v0.2", {("dpo", 2)}),
+        ("table4", "micro", {("dpo", 3)}),
+        ("table4", "laptop", {("dpo", 3)}),
+        ("table4", "paper-mistral-7b-v0.2", {("dpo", 3)}),
     ],
 )
 def test_a_sweep_holds_the_objectives_it_says_and_each_trial_trains_its_own(

@@ -20,6 +20,7 @@ from aipo_lab.assets.alpaca_eval import ALPACA_EVAL
 from aipo_lab.assets.arena_hard import ARENA_HARD, CL100K_BASE
 from aipo_lab.assets.asset import Asset, Progress
 from aipo_lab.assets.instruction_following import IFBENCH, IFEVAL, NLTK_DATA
+from aipo_lab.assets.minilm import MINILM
 from aipo_lab.assets.mt_bench import MT_BENCH
 from aipo_lab.assets.smollm2 import SMOLLM2_135M
 from aipo_lab.core.durability import flush_tree, rename_into_place, share_by_umask
@@ -31,7 +32,7 @@ MANIFEST = "asset.json"
 
 _ASSETS: dict[str, Asset] = {
     asset.name: asset
-    for asset in (SMOLLM2_135M, ALPACA_EVAL, ARENA_HARD, CL100K_BASE, MT_BENCH, IFEVAL, IFBENCH, NLTK_DATA)
+    for asset in (SMOLLM2_135M, MINILM, ALPACA_EVAL, ARENA_HARD, CL100K_BASE, MT_BENCH, IFEVAL, IFBENCH, NLTK_DATA)
 }
 
 

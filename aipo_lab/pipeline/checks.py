@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 from aipo_lab.assets.arena_hard import CL100K_BASE
 from aipo_lab.assets.library import find
+from aipo_lab.assets.minilm import MINILM
 from aipo_lab.core.devices import find_devices
 from aipo_lab.core.errors import UserError
 from aipo_lab.core.origins import Origins
@@ -144,6 +145,16 @@ def _instruct_packages(recipe: Recipe) -> Iterator[Problem]:
             find(CL100K_BASE.name)
         except UserError as error:
             yield Problem("instruct.style", f"official counts cl100k tokens: {error}")
+
+
+def analysis_problems(recipe: Recipe) -> Iterator[Problem]:
+    """The sentence encoder of the pair analysis, where it is not here."""
+    if recipe.analysis is None or recipe.analysis.similarity != "sentence":
+        return
+    try:
+        find(MINILM.name)
+    except UserError as error:
+        yield Problem("analysis.similarity", f"sentence compares vectors: {error}; or set analysis.similarity=words")
 
 
 def engine_problems(recipe: Recipe) -> Iterator[Problem]:
@@ -309,6 +320,6 @@ def _model_folder(source: str) -> Path | None:
 
 RECIPE_CHECKS: tuple[Check, ...] = (batch_problems, sampling_problems, position_problems)
 """What no machine could run."""
-MACHINE_CHECKS: tuple[Check, ...] = (package_problems, engine_problems, device_problems)
+MACHINE_CHECKS: tuple[Check, ...] = (package_problems, analysis_problems, engine_problems, device_problems)
 """What this machine cannot run."""
 CHECKS: tuple[Check, ...] = (*RECIPE_CHECKS, *MACHINE_CHECKS)

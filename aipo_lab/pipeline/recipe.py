@@ -29,6 +29,7 @@ from aipo_lab.prompts.source import PromptChoice
 from aipo_lab.prompts.world import WorldPromptSettings
 from aipo_lab.ranking.proxy import ProxyRankerSettings
 from aipo_lab.ranking.ranker import RankerChoice
+from aipo_lab.stages.analyse import AnalysisSettings
 from aipo_lab.stages.instruct import InstructSettings
 from aipo_lab.stages.pair import PairSettings
 from aipo_lab.stages.respond import RespondSettings
@@ -151,6 +152,9 @@ class Recipe(StrictModel):
     )
     start: TrainingStart = Field(
         "previous", description="a training starts from: previous (theta_t), or base (theta_0)"
+    )
+    analysis: AnalysisSettings | None = Field(
+        None, description="what every iteration's pairs are examined for (none: nothing is examined)"
     )
     benchmarks: BenchmarksConfig = Field(description="what every iteration is evaluated on")
     compute: ComputeConfig = Field(default_factory=ComputeConfig, description="use of the machine")

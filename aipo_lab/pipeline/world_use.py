@@ -68,6 +68,14 @@ def _worldless_problems(recipe: Recipe) -> Iterator[str]:
         yield (
             f"rank.ranker {recipe.rank.ranker} knows quality from a world, and the recipe has none; use one of {others}"
         )
+    training = recipe.rank.training()
+    if recipe.pairs is None and training is not None and training.pairs != "file":
+        labels = training.labels.ranker
+        if RANKERS.get(labels).needs_world:
+            yield (
+                f"rank.train.labels: {labels} knows quality from a world, and the recipe has none; give labelled pairs "
+                "with rank.train.pairs file, or another ranker for the labels"
+            )
     usable = ", ".join(official_names())
     for name in recipe.benchmarks.embedded():
         yield f"benchmarks.{name} knows quality from a world, and the recipe has none; set it to null, and use {usable}"

@@ -11,6 +11,8 @@ from pathlib import Path
 from aipo_lab.core.jsonl import write_text_atomically
 
 HYPERPARAMETER_COLUMNS = ("beta", "alpha", "gamma", "lambda")
+PAIRS = "pairs"
+"""What stands before the metrics of an iteration's pairs, where a benchmark's name stands before its own."""
 STATES = ("complete", "failed", "pending")
 REQUIRED_COLUMNS = ("trial", "objective", *HYPERPARAMETER_COLUMNS, "iteration", "state")
 FIXED_COLUMNS = (*REQUIRED_COLUMNS, "checkpoint")

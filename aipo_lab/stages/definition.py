@@ -25,6 +25,7 @@ STAGE_NAMES = (
     "pool",
     "instruct",
     "respond",
+    "train_reward",
     "rank",
     "pair",
     "given_pairs",
@@ -33,6 +34,7 @@ STAGE_NAMES = (
     "accumulate",
     "ema",
     "reference",
+    "analyse",
     "train",
     "answer",
     "answer_official",
@@ -41,17 +43,17 @@ STAGE_NAMES = (
     "judge_official",
 )
 
-MEMORY_STAGES = ("base", "reference", "train")
+MEMORY_STAGES = ("base", "train_reward", "reference", "train")
 """What computes with weights in memory of its own: an engine that lives in other processes makes room first."""
 
-RESULT_STAGES = ("judge", "judge_official")
+RESULT_STAGES = ("analyse", "judge", "judge_official")
 """What they write is reported, not an input of further stages."""
 
 Config = TypeVar("Config", bound=StrictModel)
 
 
 class JudgingRuntime(StrictModel):
-    """How official benchmarks are judged: the judge in full, where its replies are kept and what it may spend."""
+    """How benchmarks and rankers ask a judge: it in full, where its replies are kept and what it may spend."""
 
     settings: JudgeSettings = Field(description="the judge")
     calls: str = Field(description="folder of the stored replies")
@@ -87,7 +89,7 @@ class Runtime(StrictModel):
     )
     data: dict[str, Any] | None = Field(None, description="where the user's data lie, for the stages that read them")
     answer_file: str | None = Field(None, description="the official answer file that given answers are read from")
-    judging: JudgingRuntime | None = Field(None, description="how official benchmarks are judged")
+    judging: JudgingRuntime | None = Field(None, description="how official benchmarks are judged, or candidates")
 
 
 @dataclass(frozen=True)

@@ -31,13 +31,13 @@ def devices_used(stage: str, config: Mapping[str, Any], runtime: Runtime) -> int
 
     A reference pass computes in the stage's own process, on one.
     """
-    if stage in GENERATING:
+    if stage in GENERATING or (stage == "rank" and config.get("engine")):  # a policy that judges its own responses
         return 0 if config.get("source") == "pool" else _engine_devices(config.get("engine", {}), runtime)
     if stage == "train":
         return runtime.parallel.processes
     if stage == "judge_official":
         return int(runtime.judging is not None and runtime.judging.settings.engine == "local")
-    return 1 if stage in ("rank", "reference", "ema") else 0
+    return 1 if stage in ("rank", "reference", "ema", "train_reward") or config.get("encoder") else 0
 
 
 def _engine_devices(engine: Mapping[str, Any], runtime: Runtime) -> int:

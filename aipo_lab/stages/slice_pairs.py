@@ -14,6 +14,7 @@ from pydantic import Field
 from aipo_lab.core.config import StrictModel
 from aipo_lab.core.errors import StageFailed
 from aipo_lab.core.jsonl import read_jsonl, write_jsonl
+from aipo_lab.curation.pair_statistics import pair_statistics
 from aipo_lab.models.chat import encode_prompt, encode_response, encode_text_prompt, response_end_token
 from aipo_lab.models.policy import load_tokenizer
 from aipo_lab.models.template import ChatSettings
@@ -44,7 +45,11 @@ def slice_pairs(context: StageContext[SlicePairsConfig]) -> Mapping[str, Any]:
         made.append(_encoded(row, encoding))
         context.progress(done, len(chosen), "pairs")
     write_jsonl(context.folder / "pairs.jsonl", made)
-    return {"pairs": len(made), "counts": {"kept": len(made), "other_iterations": len(rows) - len(made)}}
+    return {
+        "pairs": len(made),
+        "counts": {"kept": len(made), "other_iterations": len(rows) - len(made)},
+        "statistics": pair_statistics(made).as_summary(),
+    }
 
 
 def sliced_or_failed(rows: Sequence[dict[str, Any]], config: SlicePairsConfig) -> list[dict[str, Any]]:
