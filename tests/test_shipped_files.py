@@ -105,6 +105,7 @@ def test_a_profile_trains_the_objective_it_names_against_the_policy_it_started_f
         ("length_bias", "micro", {("dpo", 4), ("aipo", 4)}),
         ("iteration_axes", "micro", {("dpo", 12)}),
         ("table5", "micro", {("dpo", 6)}),
+        ("over_optimisation", "micro", {("dpo", 4)}),
     ],
 )
 def test_a_sweep_holds_the_objectives_it_says_and_each_trial_trains_its_own(
