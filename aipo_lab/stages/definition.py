@@ -12,6 +12,7 @@ from typing import Any, Generic, TypeVar
 from pydantic import Field
 
 from aipo_lab.core.config import StrictModel
+from aipo_lab.core.devices import visible_names
 from aipo_lab.core.progress import Progress
 from aipo_lab.core.store import Artifact, ArtifactRequest, Store, parts_folder
 from aipo_lab.generation.live import stop_live_engines
@@ -70,6 +71,9 @@ class Runtime(StrictModel):
 
     threads: int = Field(1, ge=1, description="CPU threads of the process that runs the stage")
     device: str = Field("cpu", description="torch device: cpu, cuda, cuda:1, …")
+    devices: list[str] = Field(
+        default_factory=list, description="names of the devices it may be given; none: nothing is divided"
+    )
     checkpoint_interval_s: float = Field(300, ge=0, description="seconds between checkpoints inside a training")
     parallel: ParallelSettings = Field(
         default_factory=ParallelSettings, description="how a training is spread over processes"
@@ -199,7 +203,10 @@ def run_stage(
 
 
 def _computed_on(node: StageNode) -> dict[str, Any]:
-    """The kind and number of the devices a stage runs on, as its manifest says them: plans learn speeds from it."""
+    """The kind and number of the devices a stage runs on, as its manifest says them: plans learn speeds from it.
+
+    `visible` are the names of those it was given.
+    """
     from aipo_lab.stages.devices import devices_used
 
     device = node.runtime.device
@@ -207,4 +214,6 @@ def _computed_on(node: StageNode) -> dict[str, Any]:
         import torch
 
         device = torch.cuda.get_device_name(torch.device(device)) if torch.cuda.is_available() else device
-    return {"device": device, "devices": devices_used(node.stage, node.request.config, node.runtime)}
+    used = devices_used(node.stage, node.request.config, node.runtime)
+    given = {"visible": list(visible_names() or ())} if node.runtime.devices else {}
+    return {"device": device, "devices": used, **given}
