@@ -37,7 +37,9 @@ def devices_used(stage: str, config: Mapping[str, Any], runtime: Runtime) -> int
         return runtime.parallel.processes
     if stage == "judge_official":
         return int(runtime.judging is not None and runtime.judging.settings.engine == "local")
-    return 1 if stage in ("rank", "reference", "ema", "train_reward") or config.get("encoder") else 0
+    if stage == "rank" and runtime.judging is not None:
+        return int(runtime.judging.settings.engine == "local")
+    return 1 if stage in ("rank", "train_reward", "reference", "ema") or config.get("encoder") else 0
 
 
 def _engine_devices(engine: Mapping[str, Any], runtime: Runtime) -> int:

@@ -43,7 +43,7 @@ def _key(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def judge_of(tmp_path: Path) -> Open:
     def open_on(server: JudgeServer, **settings: Any) -> LLMJudge:
-        judge = {"model": "gpt-4", "base_url": server.base_url, "backoff_s": 0.01}
+        judge = {"model": "gpt-4", "base_url": server.base_url, "backoff_s": 0.01, "concurrency": 1}
         made = LLMJudgeSettings.model_validate({"ranker": "llm_judge", "judge": judge, **settings})
         calls = open_judge(JudgeSettings.model_validate(judge), tmp_path / "calls")
         return LLMJudge(made, RankerContext(None, 0, "cpu", judge=lambda: calls))
