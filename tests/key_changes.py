@@ -41,6 +41,8 @@ EVERYTHING: list[tuple[str, Any]] = [
     ("benchmarks.alpaca_eval", {}),
     ("benchmarks.arena_hard", {}),
     ("benchmarks.mt_bench", {}),
+    ("benchmarks.ifeval", {}),
+    ("benchmarks.ifbench", {}),
     ("train.lora", {}),
 ]
 AIPO = [("objective.name", "aipo")]
