@@ -189,6 +189,29 @@ def report(folder: Path | None, store: Path | None) -> None:
 
 
 @main.command()
+@click.argument("name", metavar="NAME")
+@folder_argument
+@saved_store_option
+def figure(name: str, folder: Path | None, store: Path | None) -> None:
+    """Make one figure or table of the paper from a sweep's output FOLDER: figure5, figure6, table1 to table5."""
+    from aipo_lab.console.figure_view import make_figure
+
+    make_figure(name, _folder(folder), store)
+
+
+@main.command("lint")
+@click.argument("pairs", type=click.Path(path_type=Path))
+def lint_pairs(pairs: Path) -> None:
+    """Say in words what to look at in a file of preference PAIRS: lengths, near-duplicates, ties, cut responses.
+
+    Exit code 1 when a rule found something.
+    """
+    from aipo_lab.console.lint_view import lint_file
+
+    sys.exit(EXIT_FAILED_TRIALS if lint_file(pairs) else 0)
+
+
+@main.command()
 @folder_argument
 @click.option("--port", type=click.IntRange(1, 65535), default=5000, show_default=True, help="Port on 127.0.0.1.")
 def ui(folder: Path | None, port: int) -> None:
@@ -326,6 +349,16 @@ def assets_fetch(name: str) -> None:
     click.echo(f"{name}: {fetch(name, lambda text: click.echo(f'  {text}'))}")
 
 
+@assets.command("add")
+@click.argument("name")
+@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
+def assets_add(name: str, folder: Path) -> None:
+    """Take the asset NAME from official files below FOLDER, whatever they are called there; checks their hashes."""
+    from aipo_lab.assets.adding import add
+
+    click.echo(f"{name}: {add(name, folder, lambda text: click.echo(f'  {text}'))}")
+
+
 @main.group("store")
 def store_group() -> None:
     """The folder of the artifacts: upkeep."""
@@ -380,6 +413,31 @@ def score_mt_bench(judgments: Path, model: str | None, as_json: bool) -> None:
     from aipo_lab.evaluation.scoring import mt_bench, show
 
     show(mt_bench(judgments, model), as_json)
+
+
+responses_option = click.option(
+    "--responses", type=existing_path, required=True, help="JSON lines with the keys prompt and response."
+)
+
+
+@score.command("ifeval")
+@responses_option
+@json_option
+def score_ifeval(responses: Path, as_json: bool) -> None:
+    """IFEval: prompts and instructions followed, strictly and loosely; no judge."""
+    from aipo_lab.evaluation.scoring import instruction_following, show
+
+    show([instruction_following("ifeval", responses)], as_json)
+
+
+@score.command("ifbench")
+@responses_option
+@json_option
+def score_ifbench(responses: Path, as_json: bool) -> None:
+    """IFBench: prompts and instructions followed, strictly and loosely; no judge."""
+    from aipo_lab.evaluation.scoring import instruction_following, show
+
+    show([instruction_following("ifbench", responses)], as_json)
 
 
 def _run(sweep: Sweep, out: Path | None, store: Path, executor: str, tracker: str, max_cost_usd: float | None) -> None:

@@ -18,6 +18,8 @@ from typing import Any
 from aipo_lab.assets.alpaca_eval import ALPACA_EVAL
 from aipo_lab.assets.arena_hard import ARENA_HARD, CL100K_BASE
 from aipo_lab.assets.asset import Asset, Progress
+from aipo_lab.assets.instruction_following import IFBENCH, IFEVAL, NLTK_DATA
+from aipo_lab.assets.minilm import MINILM
 from aipo_lab.assets.mt_bench import MT_BENCH
 from aipo_lab.assets.smollm2 import SMOLLM2_135M
 from aipo_lab.core.durability import flush_tree, rename_into_place, share_by_umask
@@ -29,7 +31,8 @@ from aipo_lab.core.locks import exclusive_lock
 MANIFEST = "asset.json"
 
 _ASSETS: dict[str, Asset] = {
-    asset.name: asset for asset in (SMOLLM2_135M, ALPACA_EVAL, ARENA_HARD, CL100K_BASE, MT_BENCH)
+    asset.name: asset
+    for asset in (SMOLLM2_135M, MINILM, ALPACA_EVAL, ARENA_HARD, CL100K_BASE, MT_BENCH, IFEVAL, IFBENCH, NLTK_DATA)
 }
 
 
@@ -81,8 +84,17 @@ def fetch(name: str, progress: Progress = lambda _: None) -> Path:
     The folder appears in one step, complete; a fetch that fails or is killed leaves the old state. Raises
     `UserError` (unknown name, unreachable source, wrong hash, unwritable folder) and `MissingDependency`.
     """
-    asset = _get(name)
-    home = assets_home()
+    return obtain(_get(name), progress)
+
+
+def known(name: str) -> Asset:
+    """The asset called `name`; raises `UserError` for an unknown name."""
+    return _get(name)
+
+
+def obtain(asset: Asset, progress: Progress) -> Path:
+    """See `fetch`, for an asset that may be built otherwise than the registered one."""
+    name, home = asset.name, assets_home()
     with ExitStack() as held:
         try:
             home.mkdir(parents=True, exist_ok=True)

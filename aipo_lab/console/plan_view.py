@@ -13,6 +13,7 @@ from aipo_lab.console.cost_view import show_cost
 from aipo_lab.console.time_left import format_duration
 from aipo_lab.core.store import Store
 from aipo_lab.judging.money import usd_text
+from aipo_lab.pipeline.placement import recipe_devices
 from aipo_lab.stages.definition import STAGE_NAMES
 from aipo_lab.stages.devices import devices_used
 from aipo_lab.stages.stored import find_stored
@@ -40,6 +41,7 @@ def show_plan(sweep: Sweep, store_root: Path, gpus: int | None = None, gpu: str 
     console.print(plan_table(plans))
     saved = sum(plan.unshared - plan.distinct for plan in plans)
     console.print(f"sharing saves {saved} stage runs")
+    _show_devices(console, graph)
     _show_judging(console, graph, store)
     if cost is None:
         _show_local_time(console, estimate_duration_s(graph, store, sweep_workers(sweep), stored))
@@ -61,6 +63,23 @@ def _place(graph: SweepGraph, gpus: int | None, gpu: str | None) -> GpuPlace | N
     place = GpuPlace(gpu or DEFAULT_GPU, gpus or max(most, 1))
     throughputs().gpu(place.kind)
     return place
+
+
+def _show_devices(console: Console, graph: SweepGraph) -> None:
+    """What this machine has for recipes that compute on devices, and how many a stage takes."""
+    computes = [
+        one.compute for one in graph.recipes.values() if one.compute.device != "cpu" or one.compute.devices != "auto"
+    ]
+    if not computes:
+        return
+    found = {str(device): None for compute in computes for device in recipe_devices(compute)}
+    takes: dict[str, int] = {}
+    for node in graph.nodes.values():
+        if count := devices_used(node.stage, node.request.config, node.runtime):
+            takes[node.stage] = max(takes.get(node.stage, 0), count)
+    here = ", ".join(found) if found else "none found on this machine"
+    text = f"devices: {here}; at once take " + ", ".join(f"{stage} {count}" for stage, count in takes.items())
+    console.print(escape(text), highlight=False, soft_wrap=True)
 
 
 def _trial_table(sweep: Sweep) -> Table:

@@ -5,13 +5,16 @@ Twice: what is expected, with mean lengths and yields, and the most that the rec
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from aipo_lab.benchmarks.catalogue import official_entry
+from aipo_lab.judging.calls import CHARACTERS_PER_TOKEN
 from aipo_lab.pipeline.recipe import Recipe
+from aipo_lab.ranking.ranker import JudgeQuestions
 from aipo_lab.stages.definition import StageNode
+from aipo_lab.stages.rank import RankConfig
 from aipo_lab.sweeps.throughputs import Throughputs
 
 Lengths = Callable[[str, StageNode], float | None]
@@ -68,10 +71,26 @@ class WorkEstimator:
     def _rank(self, node: StageNode, recipe: Recipe) -> Work:
         n_prompts, n = recipe.instruct.n_prompts, recipe.respond.n_candidates
         ranker = self.table.rankers.get(recipe.rank.ranker)
+        if questions := RankConfig.model_validate(node.request.config).settings.questions(n):
+            return self._asked(node, recipe, questions)
         if ranker is None:
             return Work(items=n_prompts)
         pair = self._prompt(recipe, recipe.respond.max_prompt_tokens) + 2 * self._response(node, recipe)
         return Work(ranked=n_prompts * n * (n - 1) * min(pair, ranker.most_tokens), items=n_prompts)
+
+    def _asked(self, node: StageNode, recipe: Recipe, questions: Sequence[JudgeQuestions]) -> Work:
+        """What a ranker asks in words: replies of the policy's engine, or calls of a judge."""
+        n_prompts = recipe.instruct.n_prompts
+        if not recipe.rank.asks_policy():
+            return Work(items=n_prompts, calls=n_prompts * sum(one.n for one in questions))
+        prompt = self._prompt(recipe, recipe.respond.max_prompt_tokens)
+        response = self._response(node, recipe)
+        read = sum(
+            one.n * (one.chars / CHARACTERS_PER_TOKEN + prompt + one.candidates * response + one.tokens)
+            for one in questions
+        )
+        written = sum(one.n * one.most_reply_tokens for one in questions)
+        return Work(read=n_prompts * read, written=n_prompts * written, items=n_prompts)
 
     def _reference(self, node: StageNode, recipe: Recipe) -> Work:
         pairs, tokens = self._pairs(node, recipe)

@@ -49,6 +49,7 @@ def test_table_6_at_the_papers_size(table6: SweepGraph, store: Store) -> None:
     # 20 trials x 15 iterations, iteration 0 shared up to the training; 4 trials (simpo) have no reference
     assert (stages["train"].runs, stages["respond"].runs, stages["reference"].runs) == (300, 281, 225)
     assert [stages[name].devices for name in ("instruct", "respond", "rank", "train")] == [8, 8, 1, 8]
+    assert stages["reference"].devices == 1  # it computes in one process
     assert found.disk.checkpoints == 300 * 2 * NEMO  # 7.3 TB in bfloat16
     assert stages["respond"].tokens == pytest.approx(281 * 20_000 * 5 * 405)
     assert stages["respond"].most_tokens == 281 * 20_000 * 5 * 2048
