@@ -39,6 +39,9 @@ LOOKED_AT_ROWS = 100
 SAVED_FILES = ("dataset_info.json", "dataset_dict.json", "state.json")
 """One of them is in a folder that `datasets` saved (`save_to_disk`)."""
 
+NOT_HERE = "not here: "
+"""What begins the content of data that a plan stands something in for."""
+
 
 class DataPlace(StrictModel):
     """Where data lie. No field is in a store key: data are their content."""
@@ -73,6 +76,11 @@ class FoundData(StrictModel):
 
     place: DataPlace = Field(description="where they lie")
     content: str = Field(description="hash of the file, or of the values of the columns")
+
+    @property
+    def is_here(self) -> bool:
+        """Whether they are data, and not what stands for some in a plan."""
+        return not self.content.startswith(NOT_HERE)
 
 
 def find_data(request: DataRequest) -> FoundData:
