@@ -10,16 +10,18 @@ import glob
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
 from pydantic import Field
 
+from aipo_lab.assets.hub import hub_answers
 from aipo_lab.core.config import StrictModel, suggest
 from aipo_lab.core.errors import MissingDependency, UserError
 from aipo_lab.core.hashing import sha256_of
+from aipo_lab.core.offline import without_hub
 from aipo_lab.core.paths import is_there
 from aipo_lab.prompts.json_rows import json_rows
 
@@ -147,7 +149,8 @@ def _open(place: DataPlace, columns: Sequence[str] = ()) -> Any:
 
 def _opened(datasets: Any, place: DataPlace) -> Any:
     if place.path is None:
-        return datasets.load_dataset(place.dataset, place.subset, split=place.split, revision=place.revision)
+        with nullcontext() if hub_answers() else without_hub():
+            return datasets.load_dataset(place.dataset, place.subset, split=place.split, revision=place.revision)
     path = Path(place.path)
     if path.is_file():
         builder, options = _reader(path)
