@@ -160,12 +160,12 @@ def run(
 def plan(
     file: Path, profile: str | None, overrides: tuple[str, ...], store: Path, gpus: int | None, gpu: str | None
 ) -> None:
-    """Show what a sweep FILE would do, here or on other machines: trials, stages, tokens, money, GPU-hours, time."""
+    """Show what a sweep FILE would do, here or elsewhere: trials, stages, tokens, money, time. Also a recipe's."""
     from aipo_lab.console.plan_view import show_plan
     from aipo_lab.core.overrides import parse_overrides
-    from aipo_lab.sweeps.sweep import load_sweep
+    from aipo_lab.sweeps.sweep import load_plannable
 
-    show_plan(load_sweep(file, profile, parse_overrides(overrides), check=True, elsewhere=True), store, gpus, gpu)
+    show_plan(load_plannable(file, profile, parse_overrides(overrides)), store, gpus, gpu)
 
 
 @main.command()

@@ -13,7 +13,7 @@ from aipo_lab.core.errors import MissingDependency, UserError
 from aipo_lab.core.offline import without_hub
 from aipo_lab.pipeline.evaluation_graph import make_node
 from aipo_lab.pipeline.recipe import Recipe
-from aipo_lab.prompts.reading import DataPlace, DataRequest, FoundData, find_data
+from aipo_lab.prompts.reading import NOT_HERE, DataPlace, DataRequest, FoundData, find_data
 from aipo_lab.prompts.source import PROMPTS
 from aipo_lab.stages.definition import Runtime, StageNode
 
@@ -48,7 +48,7 @@ def foresee_all_data(recipes: Iterable[Recipe]) -> tuple[dict[str, FoundData], l
         except (UserError, MissingDependency) as error:
             if request.place.path is not None:
                 raise
-            found[key] = FoundData(place=request.place, content=f"not here: {request.place.text()}")
+            found[key] = FoundData(place=request.place, content=f"{NOT_HERE}{request.place.text()}")
             missing.append(str(error))
     return found, missing
 

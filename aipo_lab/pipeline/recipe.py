@@ -260,6 +260,16 @@ def recipe_document(recipe_or_profile: str) -> YamlDocument:
     return document
 
 
+def is_recipe(path: Path) -> bool:
+    """Whether a path is a profile's name or a file that says nothing that sweep files must; False for no file.
+
+    Raises `UserError` for a file that is no YAML mapping.
+    """
+    if str(path) in profile_names():
+        return True
+    return path.is_file() and not {"name", "space"} & read_yaml_document(path, "sweep or recipe file").value.keys()
+
+
 def build_recipe(
     values: Mapping[str, Any],
     overrides: Sequence[tuple[str, Any]] = (),

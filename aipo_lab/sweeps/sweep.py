@@ -14,7 +14,7 @@ from aipo_lab.core.origins import Origins, file_origins
 from aipo_lab.core.overrides import apply_all, apply_overrides, set_text
 from aipo_lab.core.yaml_text import YamlDocument
 from aipo_lab.pipeline.checks import CHECKS, RECIPE_CHECKS, check_recipes
-from aipo_lab.pipeline.recipe import Recipe, build_recipe, profile_names, profile_values, recipe_document
+from aipo_lab.pipeline.recipe import Recipe, build_recipe, is_recipe, profile_names, profile_values, recipe_document
 from aipo_lab.results.selection import SelectionRule, parse_rule
 from aipo_lab.sweeps.methods import load_methods, with_methods_named
 from aipo_lab.sweeps.scale import at_profile
@@ -92,8 +92,25 @@ def load_sweep(
     )
 
 
-def single_run(recipe_or_profile: str, overrides: Sequence[tuple[str, Any]] = (), check: bool = False) -> Sweep:
-    """A sweep of one trial, from a profile or a recipe file; with `check`, one that this machine can run."""
+def load_plannable(path: Path, profile: str | None, overrides: Sequence[tuple[str, Any]]) -> Sweep:
+    """What `plan` takes, that some machine could run: a sweep file, or a recipe or profile as a sweep of one trial.
+
+    Raises `UserError` as `load_sweep` does, and for a `profile` beside a recipe.
+    """
+    if not is_recipe(path):
+        return load_sweep(path, profile, overrides, check=True, elsewhere=True)
+    if profile is not None:
+        raise UserError(f"{path} is a recipe or profile, which says itself what it starts from; leave out --profile")
+    return single_run(str(path), overrides, check=True, elsewhere=True)
+
+
+def single_run(
+    recipe_or_profile: str,
+    overrides: Sequence[tuple[str, Any]] = (),
+    check: bool = False,
+    elsewhere: bool = False,
+) -> Sweep:
+    """A sweep of one trial, from a profile or a recipe file; `check` and `elsewhere` as of `load_sweep`."""
     document = recipe_document(recipe_or_profile)
     source = _with_settings(f"recipe {recipe_or_profile}", overrides)
     changes = dict(document.value)
@@ -103,7 +120,7 @@ def single_run(recipe_or_profile: str, overrides: Sequence[tuple[str, Any]] = ()
     origins = _change(values, changes, file_origins(document), overrides, source)
     recipe = build_recipe(values, source=source, origins=origins)
     if check:
-        check_recipes([(recipe, origins)], source)
+        check_recipes([(recipe, origins)], source, RECIPE_CHECKS if elsewhere else CHECKS)
     _pin_judge(values, recipe)
     name = f"{Path(recipe_or_profile).stem}-{recipe.objective.name}"
     trial = Trial(recipe.objective.name, {}, recipe)
