@@ -6,7 +6,7 @@ VENV_VLLM ?= .venv-vllm
 INSTALLED = $(VENV)/.installed
 SWEEP ?= sweeps/table6.yaml
 
-.PHONY: sweep test test-vllm slow mutants check format clean
+.PHONY: sweep test test-vllm slow mutants gpu-check check format clean
 
 sweep: $(INSTALLED)  ## create .venv, install, run the main job
 	$(BIN)/aipo-lab sweep $(SWEEP)
@@ -34,6 +34,10 @@ $(VENV_VLLM)/.installed:
 
 slow: $(INSTALLED)  ## the long runs that `make test` leaves out
 	$(BIN)/python -m pytest -m slow
+
+# On a machine with a GPU, and its build of torch: make TORCH= gpu-check. Under ten minutes.
+gpu-check: $(INSTALLED)  ## engines, an iteration, bf16 training and the ratio against TRL on a GPU
+	$(BIN)/python perf/gpu_check.py
 
 mutants: $(INSTALLED)  ## small faults put into the code: which does no test notice? ONLY="objectives store" names packages
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[mutants]"

@@ -160,12 +160,12 @@ def run(
 def plan(
     file: Path, profile: str | None, overrides: tuple[str, ...], store: Path, gpus: int | None, gpu: str | None
 ) -> None:
-    """Show what a sweep FILE would do, here or on other machines: trials, stages, tokens, money, GPU-hours, time."""
+    """Show what a sweep FILE would do, here or elsewhere: trials, stages, tokens, money, time. Also a recipe's."""
     from aipo_lab.console.plan_view import show_plan
     from aipo_lab.core.overrides import parse_overrides
-    from aipo_lab.sweeps.sweep import load_sweep
+    from aipo_lab.sweeps.sweep import load_plannable
 
-    show_plan(load_sweep(file, profile, parse_overrides(overrides), check=True, elsewhere=True), store, gpus, gpu)
+    show_plan(load_plannable(file, profile, parse_overrides(overrides)), store, gpus, gpu)
 
 
 @main.command()
@@ -186,6 +186,29 @@ def report(folder: Path | None, store: Path | None) -> None:
     from aipo_lab.console.report_view import rebuild_report
 
     rebuild_report(_folder(folder), store)
+
+
+@main.command()
+@click.argument("name", metavar="NAME")
+@folder_argument
+@saved_store_option
+def figure(name: str, folder: Path | None, store: Path | None) -> None:
+    """Make one figure or table of the paper from a sweep's output FOLDER: figure5, figure6, table1 to table5."""
+    from aipo_lab.console.figure_view import make_figure
+
+    make_figure(name, _folder(folder), store)
+
+
+@main.command("lint")
+@click.argument("pairs", type=click.Path(path_type=Path))
+def lint_pairs(pairs: Path) -> None:
+    """Say in words what to look at in a file of preference PAIRS: lengths, near-duplicates, ties, cut responses.
+
+    Exit code 1 when a rule found something.
+    """
+    from aipo_lab.console.lint_view import lint_file
+
+    sys.exit(EXIT_FAILED_TRIALS if lint_file(pairs) else 0)
 
 
 @main.command()
@@ -326,6 +349,16 @@ def assets_fetch(name: str) -> None:
     click.echo(f"{name}: {fetch(name, lambda text: click.echo(f'  {text}'))}")
 
 
+@assets.command("add")
+@click.argument("name")
+@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
+def assets_add(name: str, folder: Path) -> None:
+    """Take the asset NAME from official files below FOLDER, whatever they are called there; checks their hashes."""
+    from aipo_lab.assets.adding import add
+
+    click.echo(f"{name}: {add(name, folder, lambda text: click.echo(f'  {text}'))}")
+
+
 @main.group("store")
 def store_group() -> None:
     """The folder of the artifacts: upkeep."""
@@ -333,9 +366,9 @@ def store_group() -> None:
 
 @store_group.command("verify")
 @store_option
-@click.option("--set-aside", is_flag=True, help="Move damaged artifacts aside, so that the next run makes them again.")
+@click.option("--set-aside", is_flag=True, help="Move what is damaged aside, so that the next run makes it again.")
 def store_verify(store: Path, set_aside: bool) -> None:
-    """Check every file of every artifact against its hash. Exit code 1 when something is damaged."""
+    """Check every artifact and every stored judge reply against its hash. Exit code 1 when something is damaged."""
     from aipo_lab.console.store_view import verify_store
 
     sys.exit(EXIT_FAILED_TRIALS if verify_store(store, set_aside) else 0)
@@ -380,6 +413,31 @@ def score_mt_bench(judgments: Path, model: str | None, as_json: bool) -> None:
     from aipo_lab.evaluation.scoring import mt_bench, show
 
     show(mt_bench(judgments, model), as_json)
+
+
+responses_option = click.option(
+    "--responses", type=existing_path, required=True, help="JSON lines with the keys prompt and response."
+)
+
+
+@score.command("ifeval")
+@responses_option
+@json_option
+def score_ifeval(responses: Path, as_json: bool) -> None:
+    """IFEval: prompts and instructions followed, strictly and loosely; no judge."""
+    from aipo_lab.evaluation.scoring import instruction_following, show
+
+    show([instruction_following("ifeval", responses)], as_json)
+
+
+@score.command("ifbench")
+@responses_option
+@json_option
+def score_ifbench(responses: Path, as_json: bool) -> None:
+    """IFBench: prompts and instructions followed, strictly and loosely; no judge."""
+    from aipo_lab.evaluation.scoring import instruction_following, show
+
+    show([instruction_following("ifbench", responses)], as_json)
 
 
 def _run(sweep: Sweep, out: Path | None, store: Path, executor: str, tracker: str, max_cost_usd: float | None) -> None:

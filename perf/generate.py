@@ -1,11 +1,13 @@
 """Our `transformers` engine against a plain loop over `model.generate`: tokens/s on prompts of mixed lengths.
 
     python perf/generate.py [--model FOLDER] [--prompts 200] [--n 4] [--batch-sizes 32,64,128] [--continuous]
+                            [--vllm PYTHON]
 
 Every side is a process of its own that writes all completions; they take turns of a few seconds (the others are
 stopped meanwhile), so that all of them meet the same good and bad moments of the machine. The loop runs with every
-batch size given; the ratio is against the best of them. `--continuous` adds transformers' own continuous batching.
-Tokens are those of completions, end tokens included and padding left out.
+batch size given; the ratio is against the best of them. `--continuous` adds transformers' own continuous batching,
+`--vllm` vLLM in float32, run by a Python that has it (`make test-vllm` makes one: .venv-vllm/bin/python). Tokens
+are those of completions, end tokens included and padding left out.
 """
 
 from __future__ import annotations
@@ -30,6 +32,12 @@ TURN_S = 5.0
 SIDES = Path(__file__).parent / "generate_sides"
 LONGEST_PASSAGE_WORDS = 300
 SHARE_WITH_PASSAGE = 0.4
+VLLM_ENVIRONMENT = {
+    "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # one process, so that it stands still as a whole
+    "VLLM_CPU_KVCACHE_SPACE": "4",
+    "VLLM_NO_USAGE_STATS": "1",
+    "PYTHONPATH": "",
+}
 
 
 def main() -> None:
@@ -41,6 +49,8 @@ def main() -> None:
         sides += [Side(f"loop_{size}", ["loop.py", str(job), size]) for size in arguments.batch_sizes.split(",")]
         if arguments.continuous:
             sides.append(Side("transformers_continuous", ["continuous.py", str(job)]))
+        if arguments.vllm:
+            sides.append(Side("vllm", ["vllm_cpu.py", str(job)], python=arguments.vllm))
         take_turns(sides, arguments.threads)
     for side in sides:
         print(f"{side.name}: {side.tokens_per_s:.1f} tokens/s; {side.running_s:.1f} s; {side.result}")
@@ -60,6 +70,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--temperature", type=float, default=0.7)
     parser.add_argument("--batch-sizes", default="32,64,128", help="of the loop, in completions")
     parser.add_argument("--continuous", action="store_true", help="also transformers' own continuous batching")
+    parser.add_argument("--vllm", metavar="PYTHON", help="also vLLM, run by this Python")
     parser.add_argument("--threads", type=int, default=2)
     return parser.parse_args()
 
@@ -68,7 +79,7 @@ def make_job(arguments: argparse.Namespace) -> dict[str, Any]:
     """Model, prompts in tokens and settings, the same for all sides."""
     from aipo_lab.assets.library import assets_home
     from aipo_lab.models.chat import encode_prompt, user_message
-    from aipo_lab.models.policy import load_tokenizer
+    from aipo_lab.models.policy import load_policy, load_tokenizer
 
     model = arguments.model or assets_home() / "smollm2-135m"
     tokenizer = load_tokenizer(model)
@@ -78,6 +89,7 @@ def make_job(arguments: argparse.Namespace) -> dict[str, Any]:
     return {
         "model": str(model),
         "prompts": prompts,
+        "ends": sorted(load_policy(model, "cpu", "float32").end_token_ids),
         "n": arguments.n,
         "max_new_tokens": arguments.max_new_tokens,
         "temperature": arguments.temperature,
@@ -107,6 +119,7 @@ class Side:
 
     name: str
     command: list[str]
+    python: str = sys.executable
     running_s: float = 0.0
     result: dict[str, Any] = field(default_factory=dict)
     process: subprocess.Popen[str] | None = None
@@ -122,8 +135,10 @@ class Side:
 
     def start(self, threads: int) -> None:
         """Load the model and warm up; the process stands still afterwards."""
-        command = [sys.executable, str(SIDES / self.command[0]), *self.command[1:]]
+        command = [self.python, str(SIDES / self.command[0]), *self.command[1:]]
         environment = {**os.environ, **WORKER_ENVIRONMENT, "OMP_NUM_THREADS": str(threads)}
+        if self.python != sys.executable:
+            environment |= VLLM_ENVIRONMENT
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
         assert self._line()["ready"], self.name
         self.process.send_signal(signal.SIGSTOP)

@@ -2,10 +2,12 @@
 
     make mutants                     # all packages
     make mutants ONLY="objectives"   # some of them
+    make mutants ONLY="store --sample 100 --seed 1"   # a random sample of them, drawn alike each time
 
 mutmut makes the faults, in a copy under build/mutants/, on lines that the package's fast tests reach; those tests alone
 are run, one at a time. The command ends with a line a package, `score <package> = <percent caught> (<caught> of <tried>
-tried)`; the names of what survived stand above it, and `cd build/mutants/<package> && mutmut show NAME` prints one.
+tried)`; the names of what survived stand above it, and `cd build/mutants/<package> && mutmut show NAME` prints one. A
+sample is drawn from all mutants that a test reaches, so its score estimates that of the whole package.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ import argparse
 import ast
 import json
 import os
+import random
 import shutil
 import subprocess
 import sys
@@ -28,6 +31,8 @@ CAUGHT_CODES = frozenset({1, 3, 24, 36, 152, 255, -24, -9, -11})
 """mutmut's codes of mutants that a test failed on, or that never ended (a fault one notices, too)."""
 UNTESTED_CODES = frozenset({5, 33, 34})
 """No test reaches it, or it was skipped."""
+NO_MUTANT = "no mutant has this name"
+"""Given to mutmut it makes the mutants, learns which tests reach them, and stops."""
 
 CONFIG = """[mutmut]
 source_paths=
@@ -87,8 +92,14 @@ PACKAGES = {
     ),
     "store": Package(("aipo_lab/core/*",), ("tests/core",)),
     "judging": Package(
-        tuple(f"aipo_lab/judging/{name}.py" for name in ("money", "pacing", "ledger", "replies", "settings", "store")),
-        tuple(f"tests/judging/test_{name}.py" for name in ("money", "pacing", "ledger", "call_store", "settings")),
+        tuple(
+            f"aipo_lab/judging/{name}.py"
+            for name in ("money", "pacing", "ledger", "replies", "settings", "store", "call_file", "claims")
+        ),
+        tuple(
+            f"tests/judging/test_{name}.py"
+            for name in ("money", "pacing", "ledger", "call_store", "settings", "replies", "reply_damage")
+        ),
     ),
 }
 
@@ -100,33 +111,65 @@ def main() -> int:
     parser.add_argument(
         "--mutants", action="append", default=[], metavar="PATTERN", help="only mutants of such names: '*packing*'"
     )
+    parser.add_argument("--sample", type=int, metavar="N", help="only N mutants of each package, drawn at random")
+    parser.add_argument("--seed", type=int, default=0, help="of the sample; default 0")
     parser.add_argument("--continue", dest="keep", action="store_true", help="keep what an interrupted run found out")
     arguments = parser.parse_args()
     unknown = sorted(set(arguments.packages) - set(PACKAGES))
     if unknown:
         parser.error(f"unknown package {unknown[0]!r}; known: {', '.join(PACKAGES)}")
-    lines = [run(name, arguments.mutants, arguments.keep) for name in arguments.packages or PACKAGES]
+    if arguments.sample is not None and (arguments.sample < 1 or arguments.mutants):
+        parser.error("--sample takes a number of at least 1, and not together with --mutants")
+    lines = [run(name, arguments) for name in arguments.packages or PACKAGES]
     print("\n".join(lines))
     return int(any("failed" in line for line in lines))
 
 
-def run(name: str, patterns: Sequence[str], keep: bool) -> str:
+def run(name: str, arguments: argparse.Namespace) -> str:
     """Mutate one package; prints its survivors and returns its line of the summary."""
     folder = WORK / name
-    if not keep:  # mutmut would also keep which tests reach what, though code and tests have changed since
+    if not arguments.keep:  # mutmut would keep which tests reach what too, though code and tests have changed since
         shutil.rmtree(folder, ignore_errors=True)
     prepare(folder, PACKAGES[name])
-    command = [sys.executable, "-m", "mutmut", "run", "--max-children", "1", *patterns]
-    environment = {**os.environ, "PYTHONPATH": str(folder / "mutants"), "OMP_NUM_THREADS": "1"}
-    with (folder / "mutmut.log").open("w", encoding="utf-8") as log:
-        done = subprocess.run(command, cwd=folder, env=environment, stdout=log, stderr=subprocess.STDOUT, check=False)
-    codes = dict(tested(folder / "mutants"))
+    names = arguments.mutants
+    if arguments.sample is not None:
+        code = mutmut(folder, [NO_MUTANT])
+        names = sampled(reachable(folder / "mutants"), arguments.sample, arguments.seed)
+        if not names:
+            return f"score {name} failed (exit code {code}); see {folder / 'mutmut.log'}"
+    code = mutmut(folder, names)
+    codes = {mutant: code for mutant, code in tested(folder / "mutants") if arguments.sample is None or mutant in names}
     survivors = sorted(mutant for mutant, code in codes.items() if code not in CAUGHT_CODES)
     print("\n".join(f"survived: {mutant}" for mutant in survivors), flush=True)
     if not codes:
-        return f"score {name} failed (exit code {done.returncode}); see {folder / 'mutmut.log'}"
+        return f"score {name} failed (exit code {code}); see {folder / 'mutmut.log'}"
     caught = len(codes) - len(survivors)
     return f"score {name} = {100 * caught / len(codes):.1f} % ({caught} of {len(codes)} tried)"
+
+
+def mutmut(folder: Path, names: Sequence[str]) -> int:
+    """Run mutmut on some mutants (none named: on all); returns its exit code. What it says is in `mutmut.log`."""
+    command = [sys.executable, "-m", "mutmut", "run", "--max-children", "1", *names]
+    environment = {**os.environ, "PYTHONPATH": str(folder / "mutants"), "OMP_NUM_THREADS": "1"}
+    with (folder / "mutmut.log").open("w", encoding="utf-8") as log:
+        done = subprocess.run(command, cwd=folder, env=environment, stdout=log, stderr=subprocess.STDOUT, check=False)
+    return done.returncode
+
+
+def sampled(names: Sequence[str], n: int, seed: int) -> list[str]:
+    """`n` of the names, or all if there are no more; the same ones for the same seed."""
+    ordered = sorted(names)
+    return sorted(random.Random(seed).sample(ordered, min(n, len(ordered))))
+
+
+def reachable(folder: Path) -> list[str]:
+    """The mutants of functions that a test runs; none if mutmut never came so far."""
+    try:
+        statistics = json.loads((folder / "mutmut-stats.json").read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return []
+    reached = {name for name, tests in statistics["tests_by_mangled_function_name"].items() if tests}
+    return [name for name, _ in all_mutants(folder) if name.partition("__mutmut_")[0] in reached]
 
 
 def prepare(folder: Path, package: Package) -> None:
@@ -164,10 +207,15 @@ def without_decorators(source: str) -> str:
 
 def tested(folder: Path) -> Iterator[tuple[str, int]]:
     """The mutants that tests reached, by name, with the exit code of their test run."""
+    for mutant, code in all_mutants(folder):
+        if code is not None and code not in UNTESTED_CODES:
+            yield mutant, code
+
+
+def all_mutants(folder: Path) -> Iterator[tuple[str, int | None]]:
+    """All mutants by name, with the exit code of their test run, None before it."""
     for path in sorted(folder.rglob("*.meta")):
-        for mutant, code in json.loads(path.read_text(encoding="utf-8"))["exit_code_by_key"].items():
-            if code is not None and code not in UNTESTED_CODES:
-                yield mutant, code
+        yield from json.loads(path.read_text(encoding="utf-8"))["exit_code_by_key"].items()
 
 
 if __name__ == "__main__":

@@ -24,6 +24,14 @@ from aipo_lab.judging.calls import Judge
 
 MODELS = {"gpt4_gamed": "GPT-4 (Adversarial)", "alpaca-7b": "Alpaca 7B"}
 """Published models by generator name, with their name in the leaderboard."""
+ALL_MODELS = {
+    **MODELS,
+    "claude": "Claude",
+    "gpt-3.5-turbo-1106": "GPT 3.5 Turbo (11/06)",
+    "nous-hermes-13b": "Nous Hermes 13B",
+    "oasst-sft-llama-33b": "LLaMA 33B OASST SFT",
+    "vicuna-13b-v1.5": "Vicuna 13B v1.5",
+}
 
 
 def published() -> Path:
@@ -45,7 +53,7 @@ def annotations_of(model: str) -> Path:
 def leaderboard(model: str) -> dict[str, float]:
     """The published numbers of a model; the standard errors are in the package's own table."""
     with (published() / "leaderboard.csv").open(newline="") as stream:
-        row = next(row for row in csv.DictReader(stream) if row["name"] == MODELS[model])
+        row = next(row for row in csv.DictReader(stream) if row["name"] == ALL_MODELS[model])
     return {key: float(row[key]) for key in ("win_rate", "length_controlled_winrate", "avg_length")}
 
 

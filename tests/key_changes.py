@@ -27,6 +27,8 @@ from aipo_lab.pipeline.recipe import Recipe, build_recipe, profile_values
 from aipo_lab.prompts.dataset import DatasetPromptSettings
 from aipo_lab.prompts.reading import DataPlace, FoundData
 from aipo_lab.prompts.source import PROMPTS
+from aipo_lab.ranking.known_answer import KnownAnswerSettings
+from aipo_lab.ranking.llm_judge.settings import LLMJudgeSettings
 from aipo_lab.ranking.pairrm.settings import PairRMSettings
 from aipo_lab.ranking.ranker import RANKERS
 from aipo_lab.ranking.reward_model import RewardModelSettings
@@ -39,6 +41,8 @@ EVERYTHING: list[tuple[str, Any]] = [
     ("benchmarks.alpaca_eval", {}),
     ("benchmarks.arena_hard", {}),
     ("benchmarks.mt_bench", {}),
+    ("benchmarks.ifeval", {}),
+    ("benchmarks.ifbench", {}),
     ("train.lora", {}),
 ]
 AIPO = [("objective.name", "aipo")]
@@ -55,7 +59,10 @@ OWN_DATA: list[tuple[str, Any]] = [
     ("prompts", {"source": "dataset"}),
 ]
 OWN_PAIRS = [*OWN_DATA, ("pairs", {"source": "dataset", "dataset": "owner/name"})]
+RANKED_PAIRS = [*OWN_PAIRS, ("pairs.ranked_by", "ranker")]
 LOCAL = [("benchmarks.judge.engine", "local")]
+JUDGED = {"ranker": "llm_judge", "meta": {}, "judge": {"model": "gpt-4"}}
+REWARD_TRAINING: dict[str, Any] = {"ranker": "reward_model", "train": {}}
 CONTEXTS: Mapping[str, list[tuple[str, Any]]] = {
     "objective.alpha": AIPO,
     "objective.lambda_": AIPO,
@@ -63,12 +70,31 @@ CONTEXTS: Mapping[str, list[tuple[str, Any]]] = {
     "objective.gamma": [("objective.name", "simpo")],
     "benchmarks.constraints": CONSTRAINTS,
     "ema_decay": [("reference", "ema")],
+    "analysis": [("analysis", {"similarity": "words"})],
     "benchmarks.held_out": OWN_DATA,
+    "pairs.responses_column": RANKED_PAIRS,
     "pairs": OWN_PAIRS,
+    "rank.least_quality": [("rank", {"ranker": "correct"})],
+    **{
+        f"rank.{name}": [("rank", {"ranker": "known_answer", "answers": "owner/name"})]
+        for name in KnownAnswerSettings.model_fields
+        if name != "ranker"
+    },
+    **{
+        f"rank.judge.{name}": [("rank", {**JUDGED, "judge": {"engine": "local", "model": "folder"}})]
+        for name in ("dtype", "chat_template", "template_date")
+    },
+    **{
+        f"rank.{name}": [("rank", JUDGED)]
+        for name in LLMJudgeSettings.model_fields
+        if name not in ("ranker", "model", "mode")
+    },
+    "rank.train.path": [("rank", {"ranker": "reward_model", "train": {"pairs": "file", "path": "pairs.jsonl"}})],
+    "rank.train": [("rank", REWARD_TRAINING)],
     "rank.target_tokens": [("rank", {"ranker": "length"})],
     **{
         f"rank.{name}": [("rank", {"ranker": "reward_model", "model": "owner/name"})]
-        for name in RewardModelSettings.model_fields.keys() - PairRMSettings.model_fields.keys()
+        for name in RewardModelSettings.model_fields.keys() - PairRMSettings.model_fields.keys() - {"train"}
     },
     **{f"rank.{name}": [("rank", {"ranker": "pairrm"})] for name in PairRMSettings.model_fields if name != "ranker"},
     **{f"prompts.{name}": OWN_DATA for name in DatasetPromptSettings.model_fields if name != "source"},
@@ -94,9 +120,18 @@ OTHER_VALUES: Mapping[str, Any] = {
     "train.precision": "bfloat16",
     "train.weights": "bfloat16",
     "train.optimizer": "adamw_8bit",
+    "rank.train.labels.ranker": OTHER,
+    "rank.judge.engine": "azure",
+    "rank.judge.prices": {},
+    "rank.judge.chat_template": "chatml",
+    "rank.judge.template_date": "2000-01-02",
+    "rank.train.pairs": "current",
+    "rank.meta.iterations": 1,
+    "rank.meta.max_chosen_tokens": 7,
     "reference": "base",
     "data": "accumulated",
     "start": "base",
+    "analysis.similarity": "none",
     "engine.name": OTHER,
     "rank.ranker": OTHER,
     "prompts.source": OTHER,
@@ -104,6 +139,9 @@ OTHER_VALUES: Mapping[str, Any] = {
     **{f"pairs.{name}_score_column": OTHER for name in ("chosen", "rejected")},
     "pairs.text": "raw",
     "pairs.slices": "all",
+    "pairs.ranked_by": "ranker",
+    "pairs.responses_column": OTHER,
+    "instruct.draw": "slices",
     "pairs.source": "file",
     "benchmarks.judge.engine": "azure",
     "benchmarks.judge.prices": {},

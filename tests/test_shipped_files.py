@@ -96,8 +96,9 @@ def test_a_profile_trains_the_objective_it_names_against_the_policy_it_started_f
         ("figure1", "micro", {("dpo", 4)}),
         ("figure1", "laptop", {("dpo", 3)}),
         ("figure1", "paper-mistral-7b-v0.2", {("dpo", 3)}),
-        ("table1", "micro", {("dpo", 2)}),
-        ("table1", "paper-mistral-7b-v0.2", {("dpo", 2)}),
+        ("table1", "micro", {("dpo", 4)}),
+        ("table1", "laptop", {("dpo", 4)}),
+        ("table1", "paper-mistral-7b-v0.2", {("dpo", 4)}),
         ("table3", "micro", {("aipo", 3)}),
         ("table3", "paper", {("aipo", 7)}),
         ("figure7a", "micro", {("dpo", 3)}),
@@ -105,6 +106,13 @@ def test_a_profile_trains_the_objective_it_names_against_the_policy_it_started_f
         ("length_bias", "micro", {("dpo", 4), ("aipo", 4)}),
         ("iteration_axes", "micro", {("dpo", 12)}),
         ("table5", "micro", {("dpo", 6)}),
+        ("over_optimisation", "micro", {("dpo", 4)}),
+        ("table2", "micro", {("dpo", 2)}),
+        ("table2", "laptop", {("dpo", 2)}),
+        ("table2", "paper-mistral-7b-v0.2", {("dpo", 2)}),
+        ("table4", "micro", {("dpo", 3)}),
+        ("table4", "laptop", {("dpo", 3)}),
+        ("table4", "paper-mistral-7b-v0.2", {("dpo", 3)}),
     ],
 )
 def test_a_sweep_holds_the_objectives_it_says_and_each_trial_trains_its_own(
@@ -131,12 +139,31 @@ def test_figure_1_holds_t_times_p_constant(profile: str, total: int) -> None:
     assert len(set(scales)) == len(scales) >= 3
 
 
-def test_table_1_differs_in_the_source_of_prompts_alone() -> None:
-    recipes = [trial.recipe for trial in planned("table1", "paper-mistral-7b-v0.2").trials]
-    assert [one.instruct.source for one in recipes] == ["pool", "self_instruct"]
-    assert {scale(one) for one in recipes} == {(1, 60_000)}
-    assert {one.train.batch_size for one in recipes} == {128}
-    assert {one.model.source for one in recipes} == {"mistralai/Mistral-7B-Instruct-v0.2"}
+@pytest.mark.parametrize("profile", ["micro", "laptop", "paper-mistral-7b-v0.2"])
+def test_table_1_differs_in_the_origin_of_pairs_alone(profile: str) -> None:
+    sweep = planned("table1", profile)
+    graph = foresee_graph(sweep).graph
+    made = {}
+    for trial in sweep.trials:
+        first = graph.trials[trial.name].iterations[0]
+        made[trial.hyperparameters()["method"]] = [node.stage for node in first.steps.values()]
+    trained = ["reference", "train"]
+    assert made == {
+        "uf": ["slice_pairs", *trained],
+        "pairrm_uf": ["slice_responses", "rank", "pair", *trained],
+        "pairrm_gen_uf": ["instruct", "respond", "rank", "pair", *trained],
+        "pairrm_gen_si_uf": ["instruct", "respond", "rank", "pair", *trained],
+    }
+    recipes = [trial.recipe for trial in sweep.trials]
+    assert [one.instruct.source for one in recipes[2:]] == ["pool", "self_instruct"]
+    assert {one.iterations for one in recipes} == {1}
+    origins = {"pairs", "instruct"}
+    assert len({one.model_dump_json(exclude=origins) for one in recipes}) == 1
+    if profile.startswith("paper"):
+        assert {scale(one) for one in recipes} == {(1, 60_000)}
+        assert {one.train.batch_size for one in recipes} == {128}
+        assert {one.model.source for one in recipes} == {"mistralai/Mistral-7B-Instruct-v0.2"}
+        assert [one.pairs.limit for one in recipes if one.pairs is not None] == [60_000, 60_000]
 
 
 def test_table_3_and_figure_7a_differ_in_the_base_model() -> None:

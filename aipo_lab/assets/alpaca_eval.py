@@ -9,8 +9,8 @@ import os
 from pathlib import Path
 from typing import Any
 
-from aipo_lab.assets.asset import Asset, Progress
-from aipo_lab.assets.download import PinnedFile, fetch_files
+from aipo_lab.assets.asset import Asset, PinnedFile, Progress
+from aipo_lab.assets.download import fetch_files
 
 DATASET = "tatsu-lab/alpaca_eval"
 REVISION = "2edc6fad8be6b14ea7230aabfd08188da6b8b814"

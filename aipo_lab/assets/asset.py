@@ -15,6 +15,15 @@ Progress = Callable[[str], None]
 """Called with a short sentence whenever a step of a fetch starts."""
 
 
+@dataclass(frozen=True)
+class PinnedFile:
+    """One file: its path inside the asset's folder (with `/`), where it is served, and the SHA-256 it must have."""
+
+    name: str
+    url: str
+    sha256: str
+
+
 @dataclass(frozen=True, kw_only=True)
 class Asset:
     """A folder of data files that aipo-lab knows how to obtain.
@@ -22,6 +31,7 @@ class Asset:
     `build(folder, progress)` fills an empty folder and returns what it knows of the origin (source, hashes,
     versions): JSON values only, and no times, so that two fetches from one source are equal byte for byte.
     It raises `UserError` for what the user can mend and `MissingDependency` for a package that is not there.
+    `files`: the pinned files it is made of, for an asset that is nothing else and can be added from a folder.
     """
 
     name: str
@@ -30,6 +40,7 @@ class Asset:
     size_bytes: int
     source: str
     build: Callable[[Path, Progress], dict[str, Any]]
+    files: tuple[PinnedFile, ...] = ()
 
 
 def git_blob_id_of(path: Path) -> str:

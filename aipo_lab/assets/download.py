@@ -5,25 +5,15 @@ from __future__ import annotations
 import urllib.error
 import urllib.request
 from collections.abc import Sequence
-from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
-from aipo_lab.assets.asset import Progress, require_hash
+from aipo_lab.assets.asset import PinnedFile, Progress, require_hash
 from aipo_lab.core.errors import UserError
 
 TIMEOUT_S = 30.0
 """Longest silence of a server; the whole of a large file may take longer."""
-
-
-@dataclass(frozen=True)
-class PinnedFile:
-    """One file: its path inside the asset's folder (with `/`), where it is served, and the SHA-256 it must have."""
-
-    name: str
-    url: str
-    sha256: str
 
 
 def fetch_files(files: Sequence[PinnedFile], folder: Path, progress: Progress) -> dict[str, Any]:

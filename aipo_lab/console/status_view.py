@@ -13,6 +13,7 @@ from aipo_lab.benchmarks.catalogue import BENCHMARK_METRICS
 from aipo_lab.console.result_table import shown_value, win_rate_heading
 from aipo_lab.console.running import say
 from aipo_lab.sweeps.folder import SweepFolder
+from aipo_lab.sweeps.linted import grouped
 from aipo_lab.sweeps.study import Study
 
 
@@ -43,6 +44,8 @@ def show_status(path: Path, store_root: Path | None) -> dict[str, str]:
     console.print(f"{sum(p.stored for p in plans)} of {sum(p.distinct for p in plans)} stages stored")
     if missing := study.missing_text():
         say(console, missing)
+    for warning in grouped(study.lint()):
+        say(console, f"data: {warning}")
     for trial_name, reason in study.failures.items():
         console.print(f"[red]failed[/red] {trial_name}: {escape(reason)}", highlight=False, soft_wrap=True)
     return study.failures

@@ -26,6 +26,7 @@ from aipo_lab.judging.ledger import SharedBudget, ledger_path
 from aipo_lab.pipeline.evaluation_graph import check_judges
 from aipo_lab.results.rows import ResultRow
 from aipo_lab.sweeps.folder_lock import try_lock
+from aipo_lab.sweeps.linted import grouped
 from aipo_lab.sweeps.notes import model_notes
 from aipo_lab.sweeps.plan import StagePlan, sweep_workers
 from aipo_lab.sweeps.plan_judging import limit_warning, open_budget
@@ -89,7 +90,7 @@ def _run_study(
     if lock is not None:
         lock.release()
     _conclude(console, study, rows, program)
-    for warning in [*stage_warnings(study.graph.trials, store), *safe.warnings]:
+    for warning in [*stage_warnings(study.graph.trials, store), *grouped(study.lint()), *safe.warnings]:
         console.print(f"[yellow]warning:[/yellow] {escape(warning)}", highlight=False, soft_wrap=True)
     return RunOutcome(study.failures, unwritten=study.unwritten)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -60,7 +61,7 @@ def apply_override(values: dict[str, Any], dotted: str, value: Any) -> None:
     None takes a section out. Raises `UserError` when the path runs through something that is not a section.
     """
     *sections, last = dotted.split(".")
-    current = values
+    current, value = values, copy.deepcopy(value)  # later changes go into sections in place
     for section in sections:
         if not isinstance(current.setdefault(section, {}), dict):
             raise UserError(f"cannot set {dotted}: {section} is a value, not a section")

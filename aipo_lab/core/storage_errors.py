@@ -19,6 +19,7 @@ _ALWAYS = {  # what `write` fails with names no file
 _UNDER_ROOT = {
     errno.EACCES: "permission is denied; permit writing",
     errno.EPERM: "the operation is not permitted; permit writing",
+    errno.EEXIST: "a file is where a folder should be; move it away",
     errno.ENOTDIR: "a file is where a folder should be; move it away",
 }
 """Said when a file is opened, whose name the error has."""

@@ -73,8 +73,8 @@ def _problems(folder: StoredFolder) -> dict[str, str]:
 
 def _wrong_key(folder: StoredFolder, manifest: Mapping[str, Any]) -> dict[str, str]:
     """The key is a hash of what the manifest says the artifact was made from."""
-    parts = (manifest[name] for name in ("stage", "version", "config", "inputs"))
-    key = artifact_key(*parts)
+    stage, version, config, inputs = (manifest[name] for name in ("stage", "version", "config", "inputs"))
+    key = artifact_key(stage, version, config, inputs, manifest.get("plugins"))  # of older versions: none
     return {} if key == folder.key else {MANIFEST: f"says what has the key {key}"}
 
 

@@ -16,7 +16,7 @@ from pydantic import Field
 from aipo_lab.core.config import StrictModel
 from aipo_lab.curation.candidates import SCORE_DIGITS, Candidate, Duplicates
 
-Rule = Literal["best_worst", "best_others", "widest", "length_matched", "max_random", "random"]
+Rule = Literal["best_worst", "best_others", "widest", "length_matched", "max_random", "random", "quality_tiers"]
 RANDOM_RULES = ("max_random", "random")
 
 
@@ -27,7 +27,15 @@ class SelectSettings(StrictModel):
         "best_worst",
         description="best_worst: i-th best against i-th worst; best_others: best against worst, second worst, …; "
         "widest: the widest margins; length_matched: best against those it beats, nearest length first; max_random: "
-        "best against any it beats; random: any against any it beats",
+        "best against any it beats; random: any against any it beats; quality_tiers: the shortest of the best tier "
+        "against the longest of the worst",
+    )
+    tier: float = Field(
+        0.3,
+        ge=0,
+        le=1,
+        description="with quality_tiers: width of both tiers, as a share of the range of a prompt's scores (0: the "
+        "best and the worst alone)",
     )
     pairs_per_prompt: int = Field(1, ge=1, le=64, description="most pairs of a prompt")
     min_margin: float = Field(0.0, ge=0, description="least difference of the scores (of the ranker's unit) in a pair")
@@ -86,6 +94,10 @@ def select(candidates: Sequence[Candidate], settings: SelectSettings, seed: int)
     possible = wide if limit is None else [pair for pair in wide if pair.length_ratio <= limit]
     if not possible:
         return Selected([], "length_ratio")
+    if settings.rule == "quality_tiers":
+        possible = _of_tiers(possible, beaten, settings.tier)
+        if not possible:
+            return Selected([], "outside_tiers")
     pairs = RULES[settings.rule](possible, random.Random(seed))
     return Selected(pairs[: settings.pairs_per_prompt])
 
@@ -101,9 +113,14 @@ def _widest(pairs: list[PairOf], _: random.Random) -> list[PairOf]:
 
 
 def _best_worst(pairs: list[PairOf], draw: random.Random) -> list[PairOf]:
+    return _each_once(_widest(pairs, draw))
+
+
+def _each_once(pairs: list[PairOf]) -> list[PairOf]:
+    """The pairs none of whose responses an earlier one has."""
     used: set[int] = set()
     taken = []
-    for pair in _widest(pairs, draw):
+    for pair in pairs:
         if used.isdisjoint({pair.chosen.index, pair.rejected.index}):
             used |= {pair.chosen.index, pair.rejected.index}
             taken.append(pair)
@@ -128,6 +145,28 @@ def _max_random(pairs: list[PairOf], draw: random.Random) -> list[PairOf]:
     return _random(_of_best(pairs), draw)
 
 
+def _of_tiers(pairs: list[PairOf], beaten: Sequence[PairOf], width: float) -> list[PairOf]:
+    """The pairs whose chosen score is in the best tier and whose rejected one is in the worst.
+
+    The length control of Meta-Rewarding (arXiv 2407.19594, section 2.1): with S the scores of the prompt's candidates,
+    the best tier begins at (1 - width) S_max + width S_min, and the worst ends likewise.
+    """
+    best = max(pair.chosen.score for pair in beaten)
+    worst = min(pair.rejected.score for pair in beaten)
+    top, bottom = ((1 - width) * one + width * other for one, other in ((best, worst), (worst, best)))
+    return [
+        pair
+        for pair in pairs
+        if round(pair.chosen.score - top, SCORE_DIGITS) >= 0 and round(bottom - pair.rejected.score, SCORE_DIGITS) >= 0
+    ]
+
+
+def _by_length(pairs: list[PairOf], draw: random.Random) -> list[PairOf]:
+    """Shortest chosen response first, then longest rejected one; each response once."""
+    ordered = sorted(_widest(pairs, draw), key=lambda pair: (pair.chosen.tokens, -pair.rejected.tokens))
+    return _each_once(ordered)
+
+
 def _random(pairs: list[PairOf], draw: random.Random) -> list[PairOf]:
     return draw.sample(pairs, len(pairs))
 
@@ -139,5 +178,6 @@ RULES: dict[Rule, Callable[[list[PairOf], random.Random], list[PairOf]]] = {
     "length_matched": _length_matched,
     "max_random": _max_random,
     "random": _random,
+    "quality_tiers": _by_length,
 }
 """By rule: all possible pairs of a prompt in the order in which they are taken."""

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from aipo_lab.benchmarks.length_control import Estimate
 
@@ -60,6 +60,14 @@ def mt_bench(judgments: Path, model: str | None) -> list[ModelScores]:
         notes += file.notes
         made.append(ModelScores(name, _prefixed("mt_bench", file.scores), notes))
     return made
+
+
+def instruction_following(name: Literal["ifeval", "ifbench"], responses: Path) -> ModelScores:
+    """See `score_instruction_following`."""
+    from aipo_lab.benchmarks.instruction_following.scoring import score_instruction_following
+
+    scored = score_instruction_following(name, responses)
+    return ModelScores(responses.stem, _prefixed(name, scored.scores), scored.notes)
 
 
 def show(models: Sequence[ModelScores], as_json: bool) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from aipo_lab.core.registry import Definition, Registry
 from aipo_lab.core.store import Store
@@ -41,6 +41,15 @@ class Executor(Protocol):
 
     def shutdown(self) -> None:
         """Stop at once what is running and free everything. Parts already committed stay."""
+        ...
+
+
+@runtime_checkable
+class DividesDevices(Protocol):
+    """An executor that knows what a stage has to hold; one that does not takes any stage, up to its capacity."""
+
+    def has_room(self, node: StageNode) -> bool:
+        """Whether the stage could start now, beside what runs."""
         ...
 
 

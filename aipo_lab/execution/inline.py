@@ -10,15 +10,20 @@ import threading
 from collections import deque
 from concurrent.futures import Future
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from aipo_lab.core.devices import environment_of
 from aipo_lab.core.errors import InputLost, StageFailed
 from aipo_lab.core.store import Store
 from aipo_lab.execution.executor import EXECUTORS, ExecutorDefinition, ProgressSink, StageProgress
+from aipo_lab.execution.places import Places
 from aipo_lab.execution.worker import STOP_ENGINES, encode_node
+from aipo_lab.pipeline.placement import recipe_devices
 from aipo_lab.pipeline.recipe import ComputeConfig
 from aipo_lab.stages.definition import MEMORY_STAGES, StageNode
+from aipo_lab.stages.devices import demand_of
 
 LOG_TAIL_LINES = 40
 # Threads that wait must soon sleep: spinning on, as they do by default, they take the cores from whatever else
@@ -41,42 +46,56 @@ def threads_per_stage(compute: ComputeConfig) -> int:
 
 
 def worker_count(compute: ComputeConfig) -> int:
-    """Stages run side by side on this machine."""
-    if compute.workers == "auto":
-        return max(1, (os.cpu_count() or 1) // threads_per_stage(compute))
-    return compute.workers
+    """Stages run side by side on this machine: one per device, without devices as many as the cores allow."""
+    if compute.workers != "auto":
+        return compute.workers
+    return len(recipe_devices(compute)) or max(1, (os.cpu_count() or 1) // threads_per_stage(compute))
 
 
 class InlineExecutor:
-    """A fixed number of worker processes, started when first needed and replaced when one dies."""
+    """Worker processes, started when first needed and replaced when one dies.
+
+    A stage that holds devices runs in a worker that sees those and no others (`CUDA_VISIBLE_DEVICES`), so that whatever
+    it starts, plug-ins included, keeps to them. An idle worker that holds others of them is ended first: its models,
+    engines and CUDA context leave their memory. A worker for stages that hold none sees none.
+    """
 
     def __init__(self, store: Store, workers: int) -> None:
         self._store = store
-        self._idle: deque[_WorkerProcess] = deque(_WorkerProcess(store) for _ in range(workers))
-        self._all = tuple(self._idle)
+        self._workers = workers
+        self._places = Places(workers)
+        self._idle: deque[_WorkerProcess] = deque()
+        self._all: set[_WorkerProcess] = set()
 
     @property
     def capacity(self) -> int:
         """See `Executor.capacity`."""
-        return len(self._all)
+        return self._workers
+
+    def has_room(self, node: StageNode) -> bool:
+        """See `DividesDevices.has_room`."""
+        return self._places.has_room(demand_of(node))
 
     def submit(self, node: StageNode, on_progress: ProgressSink) -> Future[float]:
-        """See `Executor.submit`. At most `capacity` stages may be unfinished."""
-        assert self._idle, "more stages submitted than there are workers"
-        worker = self._idle.popleft()
-        if node.stage in MEMORY_STAGES:
+        """See `Executor.submit`. There must be room for the stage."""
+        demand = demand_of(node)
+        names = self._places.take(demand)
+        worker = self._worker_for(names if demand.names else None)
+        if node.stage in MEMORY_STAGES and not demand.names:
             for other in self._idle:
                 other.stop_engines()
+        if names and node.runtime.device.startswith("cuda"):  # its devices are all that it sees, counted from 0
+            node = replace(node, runtime=node.runtime.model_copy(update={"device": "cuda"}))
         future: Future[float] = Future()
 
         def run() -> None:
             try:
                 result = worker.run(node, on_progress)
             except BaseException as error:
-                self._idle.append(worker)
+                self._free(worker, names)
                 future.set_exception(error)
             else:
-                self._idle.append(worker)
+                self._free(worker, names)
                 future.set_result(result)
 
         threading.Thread(target=run, daemon=True).start()
@@ -87,12 +106,33 @@ class InlineExecutor:
         for worker in self._all:
             worker.stop()
 
+    def _free(self, worker: _WorkerProcess, names: tuple[str, ...]) -> None:
+        self._idle.append(worker)
+        self._places.release(names)
+
+    def _worker_for(self, names: tuple[str, ...] | None) -> _WorkerProcess:
+        """The worker that was idle longest of those that see just `names` (None: whatever this process sees)."""
+        for worker in tuple(self._idle):
+            if worker.devices == names:
+                self._idle.remove(worker)
+                return worker
+        for worker in tuple(self._idle):
+            if set(names or ()) & set(worker.devices or ()):
+                self._idle.remove(worker)
+                self._all.remove(worker)
+                worker.stop_engines()  # which waits until their memory is back
+                worker.stop()
+        made = _WorkerProcess(self._store, names)
+        self._all.add(made)
+        return made
+
 
 class _WorkerProcess:
-    """One worker process and the conversation with it."""
+    """One worker process and the conversation with it; `devices`: the names of all it sees, None: as this process."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, devices: tuple[str, ...] | None = None) -> None:
         self.store = store
+        self.devices = devices
         self.process: subprocess.Popen[str] | None = None
         self.stopped = False
 
@@ -137,7 +177,8 @@ class _WorkerProcess:
 
     def _running_process(self, threads: int) -> subprocess.Popen[str]:
         if self.process is None or self.process.poll() is not None:
-            environment = os.environ | WORKER_ENVIRONMENT | {"OMP_NUM_THREADS": str(threads)}
+            devices = {} if self.devices is None else environment_of(self.devices)
+            environment = os.environ | WORKER_ENVIRONMENT | {"OMP_NUM_THREADS": str(threads)} | devices
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "aipo_lab.execution.worker", str(self.store.root)],
                 stdin=subprocess.PIPE,

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import heapq
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from aipo_lab.core.store import Store
 from aipo_lab.stages.definition import StageNode
+from aipo_lab.stages.devices import Demand, demand_of
 
 MOST_LOSSES = 2
 """Times an artifact may be found damaged in one run: whatever is damaged a third time will be so a fourth."""
+
+PATIENCE = 16
+"""Stages with devices that may overtake one that waits for more of them; then devices are kept free for it."""
 
 
 class PendingStages:
@@ -27,12 +31,13 @@ class PendingStages:
         self._pending: set[str] = set()
         self._waits_for: dict[str, set[str]] = {}
         self._dependents: dict[str, set[str]] = defaultdict(set)
-        self._ready: list[int] = []
+        self._ready: dict[Demand, list[int]] = defaultdict(list)
+        self._overtaken: Counter[int] = Counter()
         self._losses: Counter[str] = Counter()
 
     def __bool__(self) -> bool:
-        """Whether a stage can start now."""
-        return bool(self._ready)
+        """Whether a stage has all its inputs and waits for nothing but room."""
+        return any(self._ready.values())
 
     def add(self, references: Iterable[str]) -> None:
         """Stages to run, with whatever of them they need."""
@@ -41,9 +46,35 @@ class PendingStages:
         for reference in added:
             self._wait(reference)
 
-    def take(self) -> StageNode:
-        """The next stage that can start."""
-        return self._known[self._references[heapq.heappop(self._ready)]]
+    def take(self, has_room: Callable[[StageNode], bool] = lambda _: True) -> StageNode | None:
+        """The next stage that can start, the first in the graph's order that there is room for; None if there is none.
+
+        A stage that needs many devices is overtaken by those that find room, but not for ever (`PATIENCE`).
+        """
+        heads = sorted((queue[0], demand) for demand, queue in self._ready.items() if queue)
+        waiting: list[int] = []
+        for position, demand in heads:
+            node = self._known[self._references[position]]
+            if has_room(node):
+                heapq.heappop(self._ready[demand])
+                self._overtaken.pop(position, None)
+                if demand.n_devices:
+                    self._overtaken.update(waiting)
+                return node
+            if demand.n_devices and self._overtaken[position] >= PATIENCE:
+                return self._first_without_devices(heads, has_room)
+            waiting += [position] if demand.n_devices else []
+        return None
+
+    def _first_without_devices(
+        self, heads: list[tuple[int, Demand]], has_room: Callable[[StageNode], bool]
+    ) -> StageNode | None:
+        for position, demand in heads:
+            node = self._known[self._references[position]]
+            if not demand.n_devices and has_room(node):
+                heapq.heappop(self._ready[demand])
+                return node
+        return None
 
     def finished(self, reference: str) -> None:
         """The artifact is in the store."""
@@ -104,4 +135,4 @@ class PendingStages:
     def _start_if_free(self, reference: str) -> None:
         if not self._waits_for[reference]:
             del self._waits_for[reference]
-            heapq.heappush(self._ready, self._order[reference])
+            heapq.heappush(self._ready[demand_of(self._known[reference])], self._order[reference])

@@ -9,9 +9,10 @@ from typing import Protocol
 
 from aipo_lab.core.errors import InputLost, StageFailed
 from aipo_lab.core.store import Store
-from aipo_lab.execution.executor import Executor, StageProgress
+from aipo_lab.execution.executor import DividesDevices, Executor, StageProgress
 from aipo_lab.execution.pending import PendingStages
 from aipo_lab.stages.definition import StageNode
+from aipo_lab.stages.devices import demand_of
 from aipo_lab.stages.stored import find_stored
 
 POLL_S = 0.25
@@ -80,8 +81,7 @@ class Scheduler:
         pending.add(node.reference for node in nodes if node.reference not in stored)
         running: dict[Future[float], StageNode] = {}
         while pending or running:
-            while pending and len(running) < self.executor.capacity:
-                node = pending.take()
+            while (node := self._next(pending, list(running.values()))) is not None:
                 self.listener.started(node)
                 running[self.executor.submit(node, self.listener.progressed)] = node
             done, _ = wait(running, timeout=POLL_S, return_when=FIRST_COMPLETED)
@@ -89,6 +89,20 @@ class Scheduler:
                 self._settle(running.pop(future), future, outcome, pending)
             self.listener.tick()
         return outcome
+
+    def _next(self, pending: PendingStages, running: Sequence[StageNode]) -> StageNode | None:
+        """The next stage if the executor has room for one.
+
+        At most its capacity run that hold devices, and as many that hold none: those count until they are settled here.
+        """
+        executor = self.executor
+        if not isinstance(executor, DividesDevices):
+            return pending.take() if len(running) < executor.capacity else None
+        n_holding = sum(demand_of(node).n_devices > 0 for node in running)
+        counts = {True: n_holding, False: len(running) - n_holding}
+        return pending.take(
+            lambda node: counts[demand_of(node).n_devices > 0] < executor.capacity and executor.has_room(node)
+        )
 
     def _settle(self, node: StageNode, future: Future[float], outcome: GraphOutcome, pending: PendingStages) -> None:
         """Record how a stage ended."""

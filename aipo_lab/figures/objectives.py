@@ -77,7 +77,7 @@ def get_objectives_data(rows: Sequence[ResultRow], metrics: BenchmarkMetrics, ru
 
 
 def _panel(rows: Sequence[ResultRow], objective: str, group: list[Trajectory]) -> ObjectivePanel:
-    varying = varying_hyperparameters(row for row in rows if row.objective == objective)
+    varying = varying_hyperparameters(row for row in rows if row.contender == objective)
     shared = {name: text for name, text in group[0].hyperparameters.items() if name not in varying}
     constants = setting_label(shared)
     title = objective_name(objective) + (f" ({constants})" if constants else "")

@@ -28,7 +28,10 @@ KNOWN_STYLES: dict[str, ObjectiveStyle] = {
     "alpha_dpo": ObjectiveStyle("α-DPO", GREEN, "D"),
     "aipo": ObjectiveStyle("AIPO", VERMILLION, "v"),
 }
-_FURTHER = [(PURPLE, "P"), (BLACK, "X"), (GREY, "p"), (BLUE, "<"), (ORANGE, ">"), (GREEN, "h")]
+_FURTHER = [
+    *((PURPLE, "P"), (BLACK, "X"), (GREY, "p"), (BLUE, "<"), (ORANGE, ">"), (GREEN, "h")),
+    *((SKY_BLUE, "d"), (VERMILLION, "8"), (PURPLE, "H")),
+]
 _SYMBOLS = {"beta": "β", "alpha": "α", "gamma": "γ", "lambda": "λ"}
 # For lines that are not objectives (the settings within one objective): each differs in lightness as well.
 SETTING_COLOURS = (BLACK, BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY_BLUE)

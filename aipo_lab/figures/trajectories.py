@@ -31,7 +31,10 @@ class Point:
 
 @dataclass(frozen=True)
 class Trajectory:
-    """The complete points of one trial by iteration; `best_iteration` is set on the best of its objective."""
+    """The complete points of one trial by iteration; `best_iteration` is set on the best of its objective.
+
+    Where a sweep compares methods, `objective` is the method.
+    """
 
     trial: str
     objective: str
@@ -69,7 +72,7 @@ class Legend:
 def get_legend(rows: Sequence[ResultRow]) -> Legend:
     """Styles for the trials of `rows` that have a complete row."""
     complete = {row.trial: row for row in rows if row.state == "complete"}
-    styles = objective_styles(row.objective for row in complete.values())
+    styles = objective_styles(row.contender for row in complete.values())
     if len(styles) != 1 or not 1 < len(complete) <= len(SETTING_COLOURS):
         return Legend(False, styles)
     varying = varying_hyperparameters(complete.values())
@@ -85,7 +88,7 @@ def get_trajectories(
     by_trial: dict[str, list[ResultRow]] = {}
     for row in rows:
         by_trial.setdefault(row.trial, []).append(row)
-    order = list(objective_styles(row.objective for row in rows))
+    order = list(objective_styles(row.contender for row in rows))
     trajectories = [_trajectory(group, x_metric, y_metric, best) for group in by_trial.values()]
     return sorted((t for t in trajectories if t.points), key=lambda t: order.index(t.objective))
 
@@ -99,10 +102,10 @@ def _trajectory(
         y = row.value(y_metric)
         if row.state == "complete" and x is not None and y is not None:
             points.append(Point(row.iteration, x, y, standard_error(row, y_metric)))
-    chosen = best.get(group[0].objective)
+    chosen = best.get(group[0].contender)
     is_best = chosen is not None and chosen.best.trial == group[0].trial
     best_iteration = chosen.best.iteration if chosen is not None and is_best else None
-    return Trajectory(group[0].trial, group[0].objective, group[0].hyperparameters, tuple(points), best_iteration)
+    return Trajectory(group[0].trial, group[0].contender, group[0].hyperparameters, tuple(points), best_iteration)
 
 
 def best_trials(rows: Sequence[ResultRow], rule: SelectionRule, metrics: BenchmarkMetrics) -> dict[str, Selection]:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Hashable
 from typing import Protocol, TypeVar
 
 from aipo_lab.generation.engine import Engine
+from aipo_lab.models.policy import POLICIES
 
 
 class LiveEngine(Engine, Protocol):
@@ -35,6 +36,7 @@ def live_engine(key: Hashable, start: Callable[[], E]) -> E:
     found = _ALIVE.get(key)
     if found is None or not found.is_alive:
         stop_live_engines()
+        POLICIES.clear()  # an engine takes what is free of a device when it starts
         _ALIVE[key] = found = start()
     return found  # type: ignore[return-value]  # a key says of which kind it is
 

@@ -96,13 +96,14 @@ class OpenaiEngine:
         """
         ends = self.policy.end_token_ids | frozenset(also_ends)
         strings = [*stop, *sampling.stop]
+        different = n if sampling.temperature else min(n, 1)  # vLLM's server refuses several where all are the same
         requests = {}
         for place, prompt in enumerate(prompts):
             cap = min(sampling.max_new_tokens, self.policy.room_tokens(len(prompt)))
             if cap:
-                parameters = self._parameters(sampling, n, cap, ends, strings, logprobs)
+                parameters = self._parameters(sampling, different, cap, ends, strings, logprobs)
                 parameters["seed"] = derive_seed(seed, "sample", place)
-                requests[place] = self._request(prompt, n, cap, sampling.temperature, parameters)
+                requests[place] = self._request(prompt, different, cap, sampling.temperature, parameters)
         outcomes = self._client.ask(list(requests.values()), lambda *_: None)
         failed = [outcome.reason for outcome in outcomes if isinstance(outcome, Unanswered)]
         if failed:
@@ -112,7 +113,9 @@ class OpenaiEngine:
             )
         made = dict(zip(requests, outcomes, strict=True))
         return [
-            self._completions(made[place], ends, strings, logprobs) if place in made else [NO_ROOM] * n
+            self._completions(made[place], ends, strings, logprobs) * (n // different)
+            if place in made
+            else [NO_ROOM] * n
             for place in range(len(prompts))
         ]
 

@@ -1,4 +1,4 @@
-"""The `transformers` engine: sampling in the stage's own process, on any device transformers runs on.
+"""The `transformers` engine: sampling on any device transformers runs on, in the stage's own process or in several.
 
 A batch is continuous (`aipo_lab.generation.continuous`). Every completion draws from random numbers of its own, so
 which others are in the batch changes it by rounding at most.
@@ -8,18 +8,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field, field_validator
 
-from aipo_lab.generation.engine import ENGINES, Completion, EngineDefinition, EngineSettings, SamplingConfig
+from aipo_lab.generation.engine import ENGINES, Completion, Engine, EngineDefinition, EngineSettings, SamplingConfig
+from aipo_lab.generation.live import live_engine
+from aipo_lab.generation.parallel_transformers import ParallelTransformers
 from aipo_lab.models.policy import POLICIES, Policy
 
 BatchSize = int | Literal["auto"]
 
 
 class TransformersEngineSettings(EngineSettings):
-    """Sampling in the stage's own process."""
+    """Sampling with transformers."""
+
+    computing: ClassVar[frozenset[str]] = frozenset({"data_parallel"})
 
     name: Literal["transformers"] = Field("transformers", description="engine: transformers")
     batch_size: BatchSize = Field(
@@ -27,8 +31,13 @@ class TransformersEngineSettings(EngineSettings):
         exclude_if=lambda value: value == "auto",
         description="most completions decoded at once, >= 1; auto: as many as memory allows",
     )
+    data_parallel: int | Literal["auto"] = Field(
+        "auto",
+        description="processes with a model and a device each, which share the prompts, >= 1; auto: as many as "
+        "compute.processes on devices, one on the processor",
+    )
 
-    @field_validator("batch_size")
+    @field_validator("batch_size", "data_parallel")
     @classmethod
     def _at_least_one(cls, value: BatchSize) -> BatchSize:
         if isinstance(value, int) and value < 1:
@@ -55,6 +64,22 @@ class TransformersEngine:
         logprobs: bool = False,
     ) -> list[list[Completion]]:
         """See `Engine.generate`."""
+        places = range(len(prompts))
+        return self.generate_at(places, prompts, n, sampling, seed, stop, also_ends, logprobs=logprobs)
+
+    def generate_at(
+        self,
+        places: Sequence[int],
+        prompts: Sequence[Sequence[int]],
+        n: int,
+        sampling: SamplingConfig,
+        seed: int,
+        stop: Sequence[str] = (),
+        also_ends: Sequence[int] = (),
+        *,
+        logprobs: bool = False,
+    ) -> list[list[Completion]]:
+        """As `Engine.generate`, of prompts that stand at `places` among all that share the seed."""
         import torch
 
         from aipo_lab.generation.continuous.batch import ContinuousBatch
@@ -64,16 +89,16 @@ class TransformersEngine:
         rows = [
             [
                 Row(
-                    position,
+                    place,
                     prompt,
                     min(sampling.max_new_tokens, self.policy.room_tokens(len(prompt))),
                     ending,
-                    random_of_row(seed, position, sample),
+                    random_of_row(seed, place, sample),
                     logprobs=[] if logprobs else None,
                 )
                 for sample in range(n)
             ]
-            for position, prompt in enumerate(prompts)
+            for place, prompt in zip(places, prompts, strict=True)
         ]
         going_on = [row for samples in rows for row in samples if row.done is None]
         if going_on:
@@ -88,8 +113,15 @@ class TransformersEngine:
         return text
 
 
-def _open(settings: TransformersEngineSettings, folder: Path, device: str) -> TransformersEngine:
+def _open(settings: TransformersEngineSettings, folder: Path, device: str) -> Engine:
+    if isinstance(settings.data_parallel, int) and settings.data_parallel > 1:
+        return _open_parallel(settings, folder, device, settings.data_parallel)
     return TransformersEngine(POLICIES.get(folder, device, settings.dtype), settings.batch_size)
+
+
+def _open_parallel(settings: TransformersEngineSettings, folder: Path, device: str, count: int) -> Engine:
+    key = ("transformers", settings.model_dump_json(), str(folder), device)
+    return live_engine(key, lambda: ParallelTransformers(folder, device, settings.dtype, settings.batch_size, count))
 
 
 ENGINES.add("transformers", EngineDefinition(settings=TransformersEngineSettings, open=_open))

@@ -1,4 +1,4 @@
-"""One vLLM process seen from here: it is started, asked, watched for silence, and ended with all it started."""
+"""One engine process seen from here: it is started, asked, watched for silence, and ended with all it started."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import signal
 import subprocess
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -24,11 +24,22 @@ END_WAIT_S = 30.0
 class VllmProcess:
     """A worker process with one engine; not shared between threads."""
 
-    def __init__(self, python: str, how: Mapping[str, Any], environment: Mapping[str, str]) -> None:
-        """Start loading; `how` are vLLM's engine arguments, `environment` what is set beside this process's own."""
+    def __init__(
+        self,
+        python: str,
+        how: Mapping[str, Any],
+        environment: Mapping[str, str],
+        command: Sequence[str] = (str(WORKER_FILE),),
+        name: str = "vLLM",
+    ) -> None:
+        """Start loading; `how` are the engine's arguments, `environment` what is set beside this process's own.
+
+        `command` is what `python` runs, `name` what the process is called in messages.
+        """
+        self._name = name
         self.log = tempfile.NamedTemporaryFile("w+", prefix="aipo-lab-vllm-", suffix=".log", errors="replace")  # noqa: SIM115
         self._process = subprocess.Popen(
-            [python, str(WORKER_FILE)],
+            [python, *command],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self.log,
@@ -99,4 +110,4 @@ class VllmProcess:
         self.log.flush()
         lines = Path(self.log.name).read_text(encoding="utf-8", errors="replace").splitlines()
         self.stop()
-        return StageFailed("\n".join([f"the vLLM process {reason}; its last words:", *lines[-LOG_TAIL_LINES:]]))
+        return StageFailed("\n".join([f"the {self._name} process {reason}; its last words:", *lines[-LOG_TAIL_LINES:]]))

@@ -59,13 +59,15 @@ class Message:
 class JudgeRequest:
     """One call: its content alone decides which stored reply it gets.
 
-    `top_logprobs` > 0 asks for the log-probabilities of that many likeliest first tokens.
+    `top_logprobs` > 0 asks for the log-probabilities of that many likeliest first tokens. `sample` tells the replies
+    apart where one is asked for several times.
     """
 
     messages: tuple[Message, ...]
     max_tokens: int
     temperature: float
     top_logprobs: int = 0
+    sample: int = 0
 
     def content(self) -> dict[str, Any]:
         """See `ServerRequest.content`."""
@@ -74,6 +76,7 @@ class JudgeRequest:
             "max_tokens": self.max_tokens,
             "temperature": float(self.temperature) + 0.0,  # 0 and -0.0 are 0.0
             "top_logprobs": self.top_logprobs,
+            **({"sample": self.sample} if self.sample else {}),  # replies stored before there were samples stay found
         }
 
     def digest_parts(self) -> tuple[dict[str, Any], list[bytes]]:

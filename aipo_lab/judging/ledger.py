@@ -8,7 +8,6 @@ Amounts are whole picodollars in there: sums are exact, and a settled reservatio
 from __future__ import annotations
 
 import errno
-import fcntl
 import json
 import os
 import socket
@@ -16,12 +15,13 @@ import struct
 import time
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
 
 from aipo_lab.core.errors import UserError
+from aipo_lab.core.locks import momentary_lock
+from aipo_lab.core.process_identity import is_alive, is_running, this_process
 
 PICODOLLARS = 10**12
 """In one dollar; a token costs millions of them."""
@@ -29,7 +29,6 @@ SLOT_BYTES = 1 << 16
 """Room for the rows of a thousand processes; the file is sparse."""
 HEADER = struct.Struct("<QII")
 """Of a slot: number of the write, bytes of content, checksum of number and content."""
-PROCESSES = Path("/proc")
 NAME_START = ".judge-costs-"
 """Of the files of commands; machine and process of the command follow."""
 
@@ -60,7 +59,7 @@ class _State:
 
     def give_up_dead_owners(self) -> None:
         """Move what nobody can settle any more from reserved to lost."""
-        for owner in [owner for owner in self.reserved if not _is_alive(owner)]:
+        for owner in [owner for owner in self.reserved if not is_alive(owner)]:
             self.lost += self.reserved.pop(owner)[0]
 
 
@@ -122,7 +121,7 @@ class SharedBudget:
     def has_reservations(self) -> bool:
         """Whether calls are under way in a living process, whose unused share will become free."""
         with self._locked(change=True) as state:
-            if _this_process() not in state.reserved:
+            if this_process() not in state.reserved:
                 state.give_up_dead_owners()
             return bool(state.reserved)
 
@@ -140,8 +139,8 @@ class SharedBudget:
                 return False
             if not state.fits(state.total_reserved() + most):
                 return False
-            amount, calls = state.reserved.get(_this_process(), [0, 0])
-            state.reserved[_this_process()] = [amount + most, calls + 1]
+            amount, calls = state.reserved.get(this_process(), [0, 0])
+            state.reserved[this_process()] = [amount + most, calls + 1]
             return True
 
     def settle(
@@ -155,9 +154,9 @@ class SharedBudget:
     ) -> None:
         """See `Purse.settle`; to be called by the process that reserved."""
         with self._locked(change=True) as state:
-            amount, calls = state.reserved.pop(_this_process())
+            amount, calls = state.reserved.pop(this_process())
             if calls > 1:
-                state.reserved[_this_process()] = [amount - _picodollars(reserved_usd), calls - 1]
+                state.reserved[this_process()] = [amount - _picodollars(reserved_usd), calls - 1]
             state.spent += _picodollars(spent_usd)
             state.lost += _picodollars(lost_usd)
             state.beyond = max(state.beyond, _picodollars(beyond_usd))
@@ -174,16 +173,15 @@ class SharedBudget:
         except OSError as error:
             raise self._unusable(error.strerror) from None
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX if change else fcntl.LOCK_SH)
-            number, content = self._newest(descriptor)
-            state = _State(**json.loads(content))
-            yield state
-            if change and (changed := _content(state)) != content:
-                _write(descriptor, number + 1, changed)
+            with momentary_lock(descriptor, self.path, shared=not change):
+                number, content = self._newest(descriptor)
+                state = _State(**json.loads(content))
+                yield state
+                if change and (changed := _content(state)) != content:
+                    _write(descriptor, number + 1, changed)
         except OSError as error:
             raise self._unusable(error.strerror) from None
         finally:
-            fcntl.flock(descriptor, fcntl.LOCK_UN)  # at once, even if a fork just now copied the descriptor
             os.close(descriptor)
 
     def _newest(self, descriptor: int) -> tuple[int, bytes]:
@@ -219,7 +217,7 @@ def remove_abandoned(folder: Path) -> None:
     """Delete the ledgers in `folder` whose commands were killed on this machine: only they would have done it."""
     for path in folder.glob(f"{NAME_START}*.json"):
         host, _, pid = path.stem.removeprefix(NAME_START).rpartition("-")
-        if host == socket.gethostname() and pid.isdigit() and not _is_running(int(pid)):
+        if host == socket.gethostname() and pid.isdigit() and not is_running(int(pid)):
             path.unlink(missing_ok=True)
 
 
@@ -251,47 +249,3 @@ def _write(descriptor: int, number: int, content: bytes) -> None:
 
 def _checksum(number: int, content: bytes) -> int:
     return zlib.crc32(content, number & 0xFFFFFFFF)
-
-
-@cache
-def _this_process() -> str:
-    return _owner(os.getpid())
-
-
-os.register_at_fork(after_in_child=_this_process.cache_clear)
-
-
-def _owner(pid: int) -> str:
-    """The process by its id and start, since ids are used again; it must be there."""
-    return f"{pid} {_state_and_start(pid)[1]}"
-
-
-def _is_alive(owner: str) -> bool:
-    """Whether the process still runs; one that only waits to be reaped does not."""
-    pid, start = owner.split()
-    try:
-        state, started = _state_and_start(int(pid))
-    except ProcessLookupError:
-        return False
-    return state not in "ZX" and started == start
-
-
-def _is_running(pid: int) -> bool:
-    """Whether a process has this id, be it another one than the id was once given to."""
-    try:
-        return _state_and_start(pid)[0] not in "ZX"
-    except ProcessLookupError:
-        return False
-
-
-def _state_and_start(pid: int) -> tuple[str, str]:
-    """The letter of the process's state, and its start in clock ticks; raises `ProcessLookupError`."""
-    if not PROCESSES.exists():  # not Linux: all that can be had is whether the id is in use
-        with suppress(PermissionError):
-            os.kill(pid, 0)
-        return "R", "0"
-    try:
-        fields = (PROCESSES / str(pid) / "stat").read_bytes().rpartition(b")")[2].split()
-    except FileNotFoundError:
-        raise ProcessLookupError(pid) from None
-    return fields[0].decode(), fields[19].decode()

@@ -6,7 +6,6 @@ asks. A killed process holds nothing: its slots are locks that end with it, and 
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from aipo_lab.core.errors import UserError
+from aipo_lab.core.locks import momentary_lock
 from aipo_lab.judging.claims import claims_on
 
 LONGEST_BACKOFF_S = 60.0
@@ -54,8 +54,8 @@ class Pace:
         except OSError as error:
             raise self._unusable(error) from None
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-            return self._take(descriptor, time.time(), {"requests": 1.0, "tokens": tokens})
+            with momentary_lock(descriptor, self._path):
+                return self._take(descriptor, time.time(), {"requests": 1.0, "tokens": tokens})
         except OSError as error:
             raise self._unusable(error) from None
         finally:

@@ -1,14 +1,14 @@
 """The call store: one JSON file per answered call, so that nobody pays for it again.
 
 Layout: `<first two digits>/<hash>.json` holds the reply; `<hash>.discarded-<n>.json` an unusable one with the reason;
-`claims.lock` says who is making which call (claims.py). The hash is over what determines the reply. A reply is flushed
-to the disk, and so is its name, before it counts as answered: it was paid for. What is damaged all the same is
-reported, counts as absent and is asked again.
+`<hash>.damaged-<n>.json` one that was damaged and set aside; `claims.lock` says who is making which call (claims.py).
+The hash is over what determines the reply. A reply is flushed to the disk, and so is its name, before it counts as
+answered: it was paid for, and no file is ever deleted. What is damaged all the same is reported, counts as absent and
+is asked again.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import math
@@ -19,43 +19,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field
-
-from aipo_lab.core.config import StrictModel
-from aipo_lab.core.durability import flush, make_folders
+from aipo_lab.core.durability import flush, make_folders, rename_into_place
 from aipo_lab.core.errors import UserError
 from aipo_lab.core.jsonl import write_bytes_atomically
+from aipo_lab.judging.call_file import DamagedCall, StoredCall, read_call, reply_hash, request_hash
 from aipo_lab.judging.calls import JudgeReply, ServerRequest, would_repeat
 from aipo_lab.judging.claims import claims_on
 
 logger = logging.getLogger(__name__)
 
-FORMAT_VERSION = 2
-
-
-class StoredCall(StrictModel):
-    """One file of the store; the request is kept too, since a hash alone could never be explained or re-keyed."""
-
-    hash: str = Field(description="hash of identity and request")
-    identity: dict[str, Any] = Field(description="the judge, as far as it determines replies")
-    request: dict[str, Any] = Field(description="the content of the call")
-    reply: JudgeReply = Field(description="the reply")
-    cost_usd: float | None = Field(description="what it cost, if the price is known")
-    attempt: int = Field(ge=1, description="1 + number of replies to this request that were discarded before")
-    answered_at: datetime = Field(description="when the reply arrived")
-    discarded: str | None = Field(None, description="why the reply is unusable")
-
-
-def request_hash(identity: Mapping[str, Any], request: ServerRequest) -> str:
-    """SHA-256 over the judge's identity and the request's content, in hexadecimal.
-
-    The texts enter as they are, announced with their lengths: to write them as JSON first would take several times as
-    long, before the first call is made.
-    """
-    content, texts = request.digest_parts()
-    content |= {"version": FORMAT_VERSION, "identity": identity}
-    head = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return hashlib.sha256(b"\n".join([head.encode(), *texts])).hexdigest()
+CLAIMS = "claims.lock"
+"""The file of a call store that says who is making which call."""
 
 
 class CallStore:
@@ -68,7 +42,7 @@ class CallStore:
         self.folder = folder
         self.run_started_s = run_started_s
         self.identity = dict(identity)
-        self._claims = claims_on(folder / "claims.lock")
+        self._claims = claims_on(folder / CLAIMS)
         self._reported: set[str] = set()
 
     def hash(self, request: ServerRequest) -> str:
@@ -78,7 +52,7 @@ class CallStore:
     def find(self, call: str) -> JudgeReply | None:
         """The stored reply, or the unusable one that this run got; None if it is still to be asked for.
 
-        A damaged file is reported and counts as absent.
+        A damaged file is reported and counts as absent. Raises `UserError` for one that may not be read.
         """
         stored = self._read(self._path(call), call)
         if stored is None and self.run_started_s < math.inf:
@@ -99,12 +73,15 @@ class CallStore:
             "identity": self.identity,
             "request": request.content(),
             "reply": vars(reply),
+            "reply_sha256": reply_hash(vars(reply)),
             "cost_usd": cost_usd,
             "attempt": attempt,
             "answered_at": datetime.now(UTC).isoformat(timespec="microseconds"),
         }
         value |= {"discarded": reply.problem} if aside else {}
         try:
+            if not aside and os.path.lexists(path) and self._read(path, call) is None:
+                rename_aside(path)  # it was paid for too
             _write(path, value)
         except OSError as error:
             raise UserError(
@@ -127,6 +104,7 @@ class CallStore:
         stored = self._read(self._path(call), call)
         if stored is not None and not self._would_repeat(call, stored.request["temperature"], stored.reply):
             value = stored.model_dump(mode="json") | {"discarded": reason}
+            value["reply_sha256"] = reply_hash(value["reply"])
             _write(self._path(call, f".discarded-{self.attempt(call)}.json"), value)
             Path(self._path(call)).unlink(missing_ok=True)
             flush(Path(self._path(call)).parent)
@@ -148,22 +126,24 @@ class CallStore:
 
     def _read(self, path: str, call: str) -> StoredCall | None:
         try:
-            with open(path, "rb") as stream:  # noqa: PTH123 - as above
-                stored = StoredCall.model_validate(json.loads(stream.read()))
-        except FileNotFoundError:
+            return read_call(path, call)
+        except DamagedCall as error:
+            self._report_damage(path, str(error))
             return None
-        except (ValueError, RecursionError) as error:  # not JSON, not UTF-8, or not of this form
-            self._report_damage(path, str(error).splitlines()[0])
-            return None
-        if stored.hash != call:
-            self._report_damage(path, "it is another call's file")
-            return None
-        return stored
 
     def _report_damage(self, path: str, reason: str) -> None:
         if path not in self._reported:
             self._reported.add(path)
             logger.warning("%s is damaged (%s): the call is made again", path, reason)
+
+
+def rename_aside(path: str) -> Path:
+    """Rename a damaged file beside where it lies; returns where it is now. The caller claims the call."""
+    number = 1
+    while os.path.lexists(aside := f"{path.removesuffix('.json')}.damaged-{number}.json"):
+        number += 1
+    rename_into_place(path, aside)
+    return Path(aside)
 
 
 def _write(path: str, value: Mapping[str, Any]) -> None:

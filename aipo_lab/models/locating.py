@@ -47,5 +47,6 @@ def download_model(source: str, setting: str, patterns: Sequence[str] = MODEL_FI
         reason = str(error).splitlines()[0]
         raise UserError(
             f"{setting} {source!r} is not a folder here ({Path(source).absolute()}) and could not be had from the "
-            f"model hub: {reason}"
+            f"model hub: {reason}. Without the hub: download the model elsewhere and give its folder as {setting}, or "
+            "copy a cache that holds it and set HF_HOME to that folder"
         ) from None

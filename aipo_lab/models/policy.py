@@ -105,8 +105,12 @@ class PolicyCache:
         self._insert((str(folder), device, dtype), policy)
 
     def clear(self) -> None:
-        """Forget all policies."""
+        """Forget all policies; what torch keeps of a GPU for the next ones is given back too."""
         self._policies.clear()
+        import torch
+
+        if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+            torch.cuda.empty_cache()
 
     def _insert(self, key: tuple[str, str, str], policy: Policy) -> None:
         self._policies[key] = policy

@@ -107,6 +107,22 @@ def check_has_template(folder: Path, settings: ChatSettings, setting: str = "mod
         raise UserError(_missing(str(folder), setting))
 
 
+def check_renders(tokenizer: Any, where: str, settings: ChatSettings, setting: str = "model.chat_template") -> None:
+    """Raise `UserError` if the template that is used cannot render the simplest conversation: one user's message."""
+    from jinja2 import TemplateError
+
+    try:
+        render(tokenizer, [{"role": "user", "content": "Hello"}], settings, open_turn=True)
+    except (TemplateError, TypeError, ValueError, ArithmeticError, LookupError) as error:
+        if isinstance(error, UserError):
+            raise
+        whose = f"of {where}" if settings.template is None else f"that {setting} gives"
+        raise UserError(
+            f"the chat template {whose} cannot render a user's message ({type(error).__name__}: {error}); set "
+            f"{setting} to chatml, to plain, or to the path of a Jinja template that can"
+        ) from None
+
+
 def _has_template(folder: Path) -> bool:
     if (folder / "chat_template.jinja").is_file() or (folder / "additional_chat_templates").is_dir():
         return True

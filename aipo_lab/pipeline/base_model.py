@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,8 @@ from aipo_lab.core.paths import is_there
 from aipo_lab.models.fingerprint import fingerprint_folder
 from aipo_lab.models.locating import MODEL_FILES, download_model
 from aipo_lab.models.model_folder.check import check_folder
-from aipo_lab.models.template import check_has_template
+from aipo_lab.models.policy import load_tokenizer
+from aipo_lab.models.template import ChatSettings, check_has_template, check_renders
 from aipo_lab.pipeline.recipe import Recipe
 from aipo_lab.stages.definition import Runtime
 
@@ -34,13 +36,21 @@ class BaseModel:
         return {"micro": None, "fingerprint": self.fingerprint}
 
     def check_speaks(self, recipe: Recipe) -> None:
-        """Raise `UserError` if there is no chat template that the recipe could speak to the model with."""
+        """Raise `UserError` if there is no chat template that the recipe could speak to the model with, or it fails."""
         if self.folder is not None:
-            check_has_template(self.folder, recipe.model.chat())
+            chat = recipe.model.chat()
+            check_has_template(self.folder, chat)
+            _check_renders(self.folder, chat.template, chat.date)
 
     def runtime(self, runtime: Runtime) -> Runtime:
         """`runtime` with the folder of the model, if there is one: every stage that may open it needs it."""
         return runtime.model_copy(update={"model_folder": str(self.folder) if self.folder else None})
+
+
+@cache
+def _check_renders(folder: Path, template: str | None, date: str) -> None:
+    """Once for all trials of a sweep."""
+    check_renders(load_tokenizer(folder), str(folder), ChatSettings(template=template, date=date))
 
 
 def find_base_model(source: str) -> BaseModel:

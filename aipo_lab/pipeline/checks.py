@@ -16,6 +16,8 @@ from typing import Any, NamedTuple
 
 from aipo_lab.assets.arena_hard import CL100K_BASE
 from aipo_lab.assets.library import find
+from aipo_lab.assets.minilm import MINILM
+from aipo_lab.core.devices import find_devices
 from aipo_lab.core.errors import UserError
 from aipo_lab.core.origins import Origins
 from aipo_lab.core.paths import is_there
@@ -23,7 +25,8 @@ from aipo_lab.generation import near_duplicates
 from aipo_lab.generation.engine import ENGINES
 from aipo_lab.models.size import known_models
 from aipo_lab.pipeline.memory import stage_memory
-from aipo_lab.pipeline.recipe import Recipe
+from aipo_lab.pipeline.placement import recipe_devices
+from aipo_lab.pipeline.recipe import ComputeConfig, Recipe
 from aipo_lab.training.device_memory import device_gib
 from aipo_lab.training.optimizers import INSTALL_LOW_BIT
 from aipo_lab.worlds.world import get_world
@@ -76,7 +79,11 @@ def batch_problems(recipe: Recipe) -> Iterator[Problem]:
         return  # how many there are is known when they were read
     if recipe.instruct.source == "pool" and recipe.world is not None and recipe.prompts.source == "world":
         n_pool = len(get_world(recipe.world.name, recipe.world.seed).pool())
-        n_pairs, pool = min(n_pairs, n_pool), f", the pool holds {n_pool}"
+        pool = f", the pool holds {n_pool}"
+        if recipe.instruct.draw == "slices":
+            n_pool //= recipe.iterations
+            pool += f", each of {recipe.iterations} slices {n_pool}"
+        n_pairs = min(n_pairs, n_pool)
     n_prompts, per_prompt = n_pairs, recipe.pair.select.pairs_per_prompt
     n_pairs *= per_prompt
     if train.batch_size > n_pairs:
@@ -145,6 +152,16 @@ def _instruct_packages(recipe: Recipe) -> Iterator[Problem]:
             yield Problem("instruct.style", f"official counts cl100k tokens: {error}")
 
 
+def analysis_problems(recipe: Recipe) -> Iterator[Problem]:
+    """The sentence encoder of the pair analysis, where it is not here."""
+    if recipe.analysis is None or recipe.analysis.similarity != "sentence":
+        return
+    try:
+        find(MINILM.name)
+    except UserError as error:
+        yield Problem("analysis.similarity", f"sentence compares vectors: {error}; or set analysis.similarity=words")
+
+
 def engine_problems(recipe: Recipe) -> Iterator[Problem]:
     """What keeps the generation engine from work on this machine."""
     engine = ENGINES.get(recipe.engine.name)
@@ -160,9 +177,20 @@ def engine_problems(recipe: Recipe) -> Iterator[Problem]:
 
 def device_problems(recipe: Recipe) -> Iterator[Problem]:
     """A device that this machine lacks or has too few of, or that cannot compute in the recipe's data types."""
-    name, processes = recipe.compute.device, recipe.compute.processes
-    if name == "cpu":
+    compute = recipe.compute
+    if compute.device == "cpu" and compute.devices == "auto":
         return  # torch, which takes seconds to import, need not be asked; a CPU takes any number of processes
+    known = list(_unknown_devices(compute))
+    yield from known or _too_few_devices(recipe)
+    if compute.device != "cpu" and not known:
+        yield from _dtype_problems(recipe)
+
+
+def _unknown_devices(compute: ComputeConfig) -> Iterator[Problem]:
+    """Devices that are named and are not here."""
+    name, told = compute.device, None if compute.devices == "auto" else compute.devices
+    if name == "cpu":
+        return  # a rehearsal: the names are only divided
     import torch
 
     try:
@@ -170,36 +198,71 @@ def device_problems(recipe: Recipe) -> Iterator[Problem]:
     except RuntimeError:
         yield Problem("compute.device", f"{name!r} is no torch device; valid: cpu, cuda, cuda:0, cuda:1, …, mps")
         return
-    if device.type == "cpu":
+    if device.type != "cuda":
+        if told is not None:
+            yield Problem("compute.devices", f"names CUDA devices, but compute.device is {name}; leave one of them out")
+        if device.type != "cpu" and not _has_backend(torch, device.type):
+            yield Problem("compute.device", f"{name}: torch finds no {device.type} device here; use compute.device=cpu")
         return
-    count = _device_count(torch, device.type)
-    if count == 0:
-        yield Problem("compute.device", f"{name}: torch finds no {device.type} device here; use compute.device=cpu")
-        return
-    if device.index is not None and device.index >= count:
+    found = [one.name for one in find_devices()]
+    if not found:
+        yield Problem("compute.device", f"{name}: no cuda device is found here; use compute.device=cpu")
+    elif told is not None and device.index is not None:
+        yield Problem("compute.devices", f"says which, and so does compute.device {name}; use compute.device=cuda")
+    elif told is not None and (missing := [one for one in told if one not in found]):
+        yield Problem("compute.devices", f"{', '.join(missing)} is not here; found: {', '.join(found)}")
+    elif device.index is not None and device.index >= len(found):
         yield Problem(
-            "compute.device", f"{name}: the {count} {device.type} devices here are numbered from 0 to {count - 1}"
+            "compute.device", f"{name}: the {len(found)} cuda devices here are numbered from 0 to {len(found) - 1}"
         )
-    if processes > count:
+
+
+def _too_few_devices(recipe: Recipe) -> Iterator[Problem]:
+    """Stages that need more devices at once than there are."""
+    compute, engine = recipe.compute, recipe.engine.how()
+    names = [one.name for one in recipe_devices(compute)]
+    if not names:
+        return
+    here = f"there {'is' if len(names) == 1 else 'are'} {len(names)} ({', '.join(names)})"
+    if compute.processes > len(names):
         yield Problem(
             "compute.processes",
-            f"{processes} processes need a device each, but there are {count} of {device.type} here; lower it",
-            ("compute.device",),
+            f"{compute.processes} processes need a device each, but {here}; lower it",
+            ("compute.device", "compute.devices"),
         )
+    size, side_by_side = engine.get("tensor_parallel") or 1, engine.get("data_parallel") or 1
+    side_by_side = compute.processes if side_by_side == "auto" else side_by_side
+    of_engine = size * side_by_side
+    if of_engine > max(len(names), compute.processes):
+        yield Problem(
+            "engine.data_parallel",
+            f"{side_by_side} engines of {size} devices each (engine.tensor_parallel) need {of_engine}, but {here}; "
+            "lower them",
+            ("engine.tensor_parallel", "compute.device", "compute.devices"),
+        )
+
+
+def _dtype_problems(recipe: Recipe) -> Iterator[Problem]:
+    """Data types that the device cannot compute in."""
+    name = recipe.compute.device
+    if not name.startswith("cuda"):
+        return
+    import torch
+
     wanted = {"engine.dtype": recipe.engine.dtype, "train.precision": recipe.train.precision}
-    if device.type == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False):
+    if torch.cuda.is_available() and not torch.cuda.is_bf16_supported(including_emulation=False):
         for key in (key for key, dtype in wanted.items() if dtype == "bfloat16"):
             yield Problem(
                 key, f"bfloat16 is not what {name} can compute with; use float16 or float32", ("compute.device",)
             )
 
 
-def _device_count(torch: Any, kind: str) -> int:
-    """How many devices of a kind torch can use."""
+def _has_backend(torch: Any, kind: str) -> bool:
+    """Whether torch can use a device of a kind other than CUDA."""
     if kind == "mps":
-        return int(torch.backends.mps.is_available())
+        return bool(torch.backends.mps.is_available())
     backend: Any = getattr(torch, kind, None)
-    return int(backend.device_count()) if hasattr(backend, "device_count") and backend.is_available() else 0
+    return hasattr(backend, "device_count") and backend.is_available() and backend.device_count() > 0
 
 
 def memory_problems(recipe: Recipe) -> Iterator[Problem]:
@@ -273,6 +336,12 @@ def _model_folder(source: str) -> Path | None:
 
 RECIPE_CHECKS: tuple[Check, ...] = (batch_problems, sampling_problems, position_problems)
 """What no machine could run."""
-MACHINE_CHECKS: tuple[Check, ...] = (package_problems, engine_problems, device_problems, memory_problems)
+MACHINE_CHECKS: tuple[Check, ...] = (
+    package_problems,
+    analysis_problems,
+    engine_problems,
+    device_problems,
+    memory_problems,
+)
 """What this machine cannot run."""
 CHECKS: tuple[Check, ...] = (*RECIPE_CHECKS, *MACHINE_CHECKS)

@@ -13,7 +13,7 @@ from aipo_lab.core.errors import MissingDependency, UserError
 from aipo_lab.core.offline import without_hub
 from aipo_lab.pipeline.evaluation_graph import make_node
 from aipo_lab.pipeline.recipe import Recipe
-from aipo_lab.prompts.reading import DataPlace, DataRequest, FoundData, find_data
+from aipo_lab.prompts.reading import NOT_HERE, DataPlace, DataRequest, FoundData, find_data
 from aipo_lab.prompts.source import PROMPTS
 from aipo_lab.stages.definition import Runtime, StageNode
 
@@ -23,7 +23,7 @@ PLACE_KEYS = set(DataPlace.model_fields)
 def data_request(recipe: Recipe) -> DataRequest | None:
     """The data a recipe reads, if any: its pairs, or else the pool of its prompts."""
     if recipe.pairs is not None:
-        return recipe.pairs.request()
+        return recipe.pairs.request()  # None for those of the world itself
     find = PROMPTS.get(recipe.prompts.source).data
     return None if find is None else find(recipe.prompts)
 
@@ -48,7 +48,7 @@ def foresee_all_data(recipes: Iterable[Recipe]) -> tuple[dict[str, FoundData], l
         except (UserError, MissingDependency) as error:
             if request.place.path is not None:
                 raise
-            found[key] = FoundData(place=request.place, content=f"not here: {request.place.text()}")
+            found[key] = FoundData(place=request.place, content=f"{NOT_HERE}{request.place.text()}")
             missing.append(str(error))
     return found, missing
 
@@ -58,7 +58,7 @@ def data_node(
 ) -> StageNode | None:
     """The stage that makes pairs or a pool of prompts from data; None where the world itself is the pool."""
     request = data_request(recipe)
-    if request is None and recipe.world is not None:
+    if request is None and recipe.world is not None and recipe.pairs is None:
         return None
     config: dict[str, Any] = {"n_held_out": _n_held_out(recipe), "benchmarks": _benchmarks(recipe, resources)}
     if request is not None:
@@ -66,7 +66,9 @@ def data_node(
         config["content"] = found.content
         runtime = runtime.model_copy(update={"data": found.place.model_dump()})
     if recipe.pairs is not None:
-        return make_node("given_pairs", config | recipe.pairs.reading().model_dump(mode="json"), {}, runtime)
+        of_world = {} if recipe.world is None or request is not None else {"world": recipe.world.model_dump()}
+        config |= of_world | recipe.pairs.reading().model_dump(mode="json")
+        return make_node("given_pairs", config, {}, runtime)
     prompts = recipe.prompts.model_dump(mode="json", exclude=PLACE_KEYS if request else None)
     world = {} if recipe.world is None else {"world": recipe.world.model_dump()}
     return make_node("pool", config | world | {"prompts": prompts}, {}, runtime)

@@ -6,7 +6,7 @@ Nothing runs here. Keys follow from configurations alone, so what two trials hav
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from types import MappingProxyType
 from typing import Any
@@ -18,9 +18,10 @@ from aipo_lab.pipeline.base_model import BaseModel
 from aipo_lab.pipeline.data import data_node
 from aipo_lab.pipeline.evaluation_graph import EvaluationGraph, JudgingPlace, make_node
 from aipo_lab.pipeline.iteration_axes import IterationAxes
+from aipo_lab.pipeline.ranking_graph import RankingGraph
 from aipo_lab.pipeline.recipe import Recipe
 from aipo_lab.prompts.reading import FoundData
-from aipo_lab.ranking.ranker import RANKERS, RankerResources
+from aipo_lab.ranking.ranker import RankerResources
 from aipo_lab.stages.definition import Runtime, StageNode
 from aipo_lab.stages.reference import ReferenceConfig
 
@@ -93,16 +94,16 @@ class GraphBuilder:
         self.world = recipe.world.model_dump() if recipe.world else None
         self.engine, self.chat = recipe.engine.identity(), chat.model_dump()
         in_world = {} if self.world is None else {"world": self.world}
-        known = in_world if RANKERS.get(recipe.rank.ranker).needs_world else {}
         instruct = in_world | {"engine": self.engine} | self._pool()
         self.settings = {
             "instruct": recipe.instruct.model_dump(mode="json") | instruct,
             "respond": recipe.respond.model_dump(mode="json") | {"engine": self.engine, "chat": self.chat},
-            "rank": recipe.rank.model_dump(mode="json") | dict(ranker.identity) | known,
             "pair": recipe.pair.key_values(),
             "train": recipe.train.key_values(),
         }
         self.base = self._node("base", base_model.config(recipe), {})
+        asking = {"engine": self.engine, "chat": self.chat}
+        self.ranking = RankingGraph(recipe, ranker, self.base, asking, self._node, place)
         self.embedded = recipe.benchmarks.embedded()
         self.answer_configs = {name: self._answer_config(name) for name in self.embedded}
         self.score_configs = {name: self._score_config(name) for name in self.embedded}
@@ -139,7 +140,7 @@ class GraphBuilder:
     def _steps(self, t: int, policy: StageNode, axes: IterationAxes) -> dict[str, StageNode]:
         """The stages that lead from theta_t to theta_{t+1}."""
         recipe = self.recipe
-        made = self._generated(t, policy) if recipe.pairs is None else {"pair": self._given(t)}
+        made = self._generated(t, policy) if recipe.pairs is None else self._given(t, policy)
         data = axes.data(made["pair"])
         inputs = {"policy": axes.start(policy), "pairs": data}
         if data.stage == "accumulate":
@@ -155,8 +156,22 @@ class GraphBuilder:
                 "reference", settings.model_dump(exclude_none=True) | tails, reference_inputs
             )
             inputs |= {"reference": made["reference"]}
+        if recipe.analysis is not None:
+            made |= self._analysed(t, policy, made)
         made["train"] = self._seeded("train", t, inputs, objective=recipe.objective.at(t).model_dump(exclude_none=True))
         return made
+
+    def _analysed(self, t: int, policy: StageNode, made: Mapping[str, StageNode]) -> dict[str, StageNode]:
+        """The analysis of theta_t's own pairs under theta_t; the training's reference is used where it is just that."""
+        analysis, inputs = self.recipe.analysis, {"policy": policy, "pairs": made["pair"]}
+        assert analysis is not None
+        known, measured = made.get("reference"), {}
+        if known is None or known.request.inputs != {name: node.reference for name, node in inputs.items()}:
+            settings = ReferenceConfig.for_training(self.recipe.train, derive_seed(self.recipe.seed, t, "train"))
+            known = self._node("reference", settings.model_dump(exclude_none=True), inputs)
+            measured = {"pair_logps": known}
+        about = {"pairs": made["pair"], "reference": known}
+        return {**measured, "analyse": self._node("analyse", analysis.key_values(), about)}
 
     def _pairs(self, t: int, ranking: StageNode, policy: Mapping[str, StageNode]) -> StageNode:
         """The pairs; a seed and the policy (for its tokenizer) are in their key only where they have a part."""
@@ -170,14 +185,19 @@ class GraphBuilder:
         """The stages that make pairs with theta_t."""
         inputs = {"policy": policy}
         pool = {} if self.data is None else {"pool": self.data}
-        prompts = self._seeded("instruct", t, inputs | pool)
+        sliced = self.recipe.instruct.draw == "slices"
+        drawn_from = {"part": t, "parts": self.recipe.iterations} if sliced else {}
+        prompts = self._seeded("instruct", t, inputs | pool, **drawn_from)
         responses = self._seeded("respond", t, inputs | {"prompts": prompts})
-        ranking = self._with_ranker(self._seeded("rank", t, {"responses": responses}))
-        pairs = self._pairs(t, ranking, inputs)
-        return {"instruct": prompts, "respond": responses, "rank": ranking, "pair": pairs}
+        return {"instruct": prompts, "respond": responses, **self._ranked(t, responses, policy)}
 
-    def _given(self, t: int) -> StageNode:
-        """The pairs of iteration t among given ones."""
+    def _ranked(self, t: int, responses: StageNode, policy: StageNode) -> dict[str, StageNode]:
+        """The stages that make pairs of responses."""
+        ranking = self.ranking.steps(t, policy, responses)
+        return {**ranking, "pair": self._pairs(t, ranking["rank"], {"policy": policy})}
+
+    def _given(self, t: int, policy: StageNode) -> dict[str, StageNode]:
+        """The stages that take the pairs of iteration t from given ones, or make them of given responses."""
         pairs = self.recipe.pairs
         assert pairs is not None and self.data is not None
         all_of_them = pairs.slices == "all"
@@ -188,7 +208,11 @@ class GraphBuilder:
             "text": pairs.text,
             "chat": self.chat,
         }
-        return self._node("slice_pairs", config, {"pairs": self.data, "policy": self.base})
+        inputs = {"pairs": self.data, "policy": self.base}
+        if pairs.ranked_by == "data":
+            return {"pair": self._node("slice_pairs", config, inputs)}
+        responses = self._node("slice_responses", config, inputs)
+        return {"slice_responses": responses, **self._ranked(t, responses, policy)}
 
     def _answer_config(self, name: str) -> dict[str, Any]:
         """Answers are sampled with the same seed at every iteration, so that iterations compare."""
@@ -225,12 +249,6 @@ class GraphBuilder:
         """A stage whose random numbers depend on the iteration."""
         config = self.settings[stage] | {"seed": derive_seed(self.recipe.seed, t, stage)} | more
         return self._node(stage, config, inputs)
-
-    def _with_ranker(self, node: StageNode) -> StageNode:
-        """The node of `rank`, told where the ranker's models lie."""
-        if not self.ranker.folders:
-            return node
-        return replace(node, runtime=node.runtime.model_copy(update={"ranker_folders": dict(self.ranker.folders)}))
 
     def _node(self, stage: str, config: Mapping[str, Any], inputs: Mapping[str, StageNode]) -> StageNode:
         return make_node(stage, config, inputs, self.runtime)

@@ -45,10 +45,10 @@ def stage_memory(recipe: Recipe, folder: Path | None, device_gib: float) -> Iter
         shared = getattr(recipe.engine, "tensor_parallel", 1) or 1
         plan = MemoryPlan({"weights; the rest is for keys and values": n_bytes / shared})
         fits = plan.fits(device_gib)
-        advice = (
+        raise_or_change = (
             "raise engine.tensor_parallel" if shared > 1 or recipe.engine.name == "vllm" else "set engine.name=vllm"
         )
-        yield StageMemory("respond", plan, device_gib, None if fits else advice)
+        yield StageMemory("respond", plan, device_gib, None if fits else raise_or_change)
     if not recipe.objective.definition.reference_free:
         plan = plan_reference(model, train, compute, compute.device)
         advice = None if plan.fits(device_gib) else remedy(model, train, compute, compute.device, device_gib)

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -29,6 +29,7 @@ from aipo_lab.prompts.source import PromptChoice
 from aipo_lab.prompts.world import WorldPromptSettings
 from aipo_lab.ranking.proxy import ProxyRankerSettings
 from aipo_lab.ranking.ranker import RankerChoice
+from aipo_lab.stages.analyse import AnalysisSettings
 from aipo_lab.stages.instruct import InstructSettings
 from aipo_lab.stages.pair import PairSettings
 from aipo_lab.stages.respond import RespondSettings
@@ -62,14 +63,26 @@ class ModelConfig(StrictModel):
         return ChatSettings(template=self.chat_template, date=self.template_date)
 
 
+DeviceName = Annotated[str, Field(pattern=r"^[^,\s-][^,\s]*$")]
+"""A device as `CUDA_VISIBLE_DEVICES` names it: a number or a UUID."""
+
+
 class ComputeConfig(ParallelSettings):
     """How the work is spread over the machine. Results do not depend on it but for rounding."""
 
     workers: int | Literal["auto"] = Field(
-        "auto", description="stages run side by side, >= 1; auto: as many as the cores allow"
+        "auto",
+        description="stages run side by side, >= 1; auto: one per device, or without devices as many as the cores "
+        "allow; beside those that hold a device, as many run that hold none",
     )
     threads: int | Literal["all"] = Field(1, description="CPU threads of a stage, >= 1; all: every core")
-    device: str = Field("cpu", description="torch device: cpu, cuda, cuda:1, …")
+    device: str = Field("cpu", description="torch device: cpu, cuda (all of them), cuda:1 (that one alone), …")
+    devices: Literal["auto"] | list[DeviceName] = Field(
+        "auto",
+        min_length=1,
+        description="devices that stages are divided among, as CUDA_VISIBLE_DEVICES names them; auto: those that are "
+        "here (on cpu: none)",
+    )
     checkpoint_interval_s: float = Field(
         300, ge=0, description="seconds between checkpoints inside a training; a killed one continues from the last"
     )
@@ -78,6 +91,20 @@ class ComputeConfig(ParallelSettings):
     @classmethod
     def _read_deepspeed(cls, value: object) -> object:
         return read_deepspeed(value)
+
+    @field_validator("devices", mode="before")
+    @classmethod
+    def _numbers_are_names(cls, value: object) -> object:
+        if isinstance(value, list):
+            return [str(name) if isinstance(name, int) and not isinstance(name, bool) else name for name in value]
+        return value
+
+    @field_validator("devices")
+    @classmethod
+    def _each_once(cls, value: object) -> object:
+        if isinstance(value, list) and len(set(value)) < len(value):
+            raise ValueError(f"{', '.join(value)}: a device is named twice; name each once")
+        return value
 
     @field_validator("workers", "threads")
     @classmethod
@@ -126,6 +153,9 @@ class Recipe(StrictModel):
     start: TrainingStart = Field(
         "previous", description="a training starts from: previous (theta_t), or base (theta_0)"
     )
+    analysis: AnalysisSettings | None = Field(
+        None, description="what every iteration's pairs are examined for (none: nothing is examined)"
+    )
     benchmarks: BenchmarksConfig = Field(description="what every iteration is evaluated on")
     compute: ComputeConfig = Field(default_factory=ComputeConfig, description="use of the machine")
 
@@ -158,6 +188,11 @@ class Recipe(StrictModel):
         if problems:
             raise ValueError("; ".join(problems))
         return self
+
+    @property
+    def ranks(self) -> bool:
+        """Whether the ranker has anything to do: not with pairs whose order is given."""
+        return self.pairs is None or self.pairs.ranked_by == "ranker"
 
     def resolved(self) -> dict[str, Any]:
         """The whole recipe as plain values, keys as written in YAML."""
@@ -223,6 +258,16 @@ def recipe_document(recipe_or_profile: str) -> YamlDocument:
     if "space" in document.value:
         raise UserError(f"{path} is a sweep file, not a recipe; run it with: aipo-lab sweep {path}")
     return document
+
+
+def is_recipe(path: Path) -> bool:
+    """Whether a path is a profile's name or a file that says nothing that sweep files must; False for no file.
+
+    Raises `UserError` for a file that is no YAML mapping.
+    """
+    if str(path) in profile_names():
+        return True
+    return path.is_file() and not {"name", "space"} & read_yaml_document(path, "sweep or recipe file").value.keys()
 
 
 def build_recipe(

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
 from aipo_lab.core.config import StrictModel
 from aipo_lab.prompts.conversations import NoPair, Pair, read_pair
-from aipo_lab.prompts.reading import DataPlace, DataRequest, read_rows
+from aipo_lab.prompts.reading import DataPlace, DataRequest
 from aipo_lab.prompts.same import PromptSet
 
 IMPLICIT_PROMPT = "where both responses begin with the prompt, set pairs.prompt_column to null"
@@ -36,9 +36,22 @@ class PairColumns(StrictModel):
         "they are, without the chat template",
     )
     limit: int | None = Field(None, ge=1, description="pairs kept, the first that are usable (none: all)")
+    ranked_by: Literal["data", "ranker"] = Field(
+        "data",
+        exclude_if=lambda value: value == "data",
+        description="data: chosen and rejected as the data have them; ranker: their responses are candidates, which "
+        "the recipe's `rank` and `pair` make pairs of anew",
+    )
+    responses_column: str | None = Field(
+        None,
+        exclude_if=lambda value: value is None,
+        description="with ranked_by ranker: column that holds a list of responses, instead of chosen and rejected",
+    )
 
     def columns(self) -> tuple[str, ...]:
         """The columns read."""
+        if self.responses_column is not None:
+            return tuple(name for name in (self.prompt_column, self.responses_column) if name is not None)
         named = (
             self.prompt_column,
             self.chosen_column,
@@ -52,7 +65,10 @@ class PairColumns(StrictModel):
 class PairsSettings(PairColumns):
     """Which existing pairs a recipe trains on, and which of them at which iteration."""
 
-    source: Literal["file", "dataset"] = Field(description="file: `path`; dataset: `dataset` of the hub, or its copy")
+    source: Literal["file", "dataset", "world"] = Field(
+        description="file: `path`; dataset: `dataset` of the hub, or its copy; world: what other writers answered to "
+        "the prompts of the recipe's world, annotated"
+    )
     path: str | None = Field(None, min_length=1, description="file or folder, sought from where the command runs")
     dataset: str | None = Field(None, min_length=1, description="dataset of the hub, owner/name")
     subset: str | None = Field(None, description="its configuration, where it has several")
@@ -72,12 +88,33 @@ class PairsSettings(PairColumns):
             raise ValueError("source file has no dataset; use source: dataset")
         if self.source == "dataset" and self.dataset is None and self.path is None:
             raise ValueError("source dataset needs dataset (owner/name), or path to a copy")
+        if self.source == "world":
+            self._check_world()
+        if self.responses_column is not None and self.ranked_by == "data":
+            raise ValueError(
+                "responses_column: a list of responses says not which is better; set ranked_by: ranker, or drop it"
+            )
+        if self.responses_column is not None and self.prompt_column is None:
+            raise ValueError("responses_column needs prompt_column: a list of responses does not begin with the prompt")
         if (self.chosen_score_column is None) != (self.rejected_score_column is None):
             raise ValueError("chosen_score_column and rejected_score_column go together; give both or none")
         return self
 
-    def request(self) -> DataRequest:
-        """The data that must be found before work starts."""
+    def _check_world(self) -> None:
+        own = {"source", "slices", "limit", "ranked_by"}
+        fields = type(self).model_fields
+        set_here = sorted(self.model_fields_set - own)
+        others = [name for name in set_here if getattr(self, name) != fields[name].default]
+        if others:
+            raise ValueError(
+                f"source world has columns and texts of its own; drop {', '.join(others)} (it takes "
+                f"{', '.join(sorted(own))})"
+            )
+
+    def request(self) -> DataRequest | None:
+        """The data that must be found before work starts; none for a world's own."""
+        if self.source == "world":
+            return None
         place = DataPlace(**self.model_dump(include=set(DataPlace.model_fields)))
         return DataRequest(place=place, columns=self.columns(), setting="pairs", hint=IMPLICIT_PROMPT)
 
@@ -87,14 +124,14 @@ class PairsSettings(PairColumns):
 
 
 def usable_pairs(
-    place: DataPlace, settings: PairColumns, forbidden: PromptSet, counts: Counter[str]
+    rows: Iterable[Mapping[str, Any]], settings: PairColumns, forbidden: PromptSet, counts: Counter[str]
 ) -> Iterator[dict[str, Any]]:
     """Rows of `pairs.jsonl` without token ids; `counts` gets how many rows were kept, and why the others were not.
 
     `forbidden`: what benchmarks ask. Reading stops at the limit.
     """
     seen = set[bytes]()
-    for number, row in enumerate(read_rows(place, settings.columns(), "pairs")):
+    for number, row in enumerate(rows):
         try:
             pair, scores = _pair(row, settings), _scores(row, settings)
             if any(one["content"] in forbidden for one in pair.prompt if one["role"] == "user"):

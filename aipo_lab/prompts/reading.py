@@ -10,16 +10,18 @@ import glob
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
 from pydantic import Field
 
+from aipo_lab.assets.hub import hub_answers
 from aipo_lab.core.config import StrictModel, suggest
 from aipo_lab.core.errors import MissingDependency, UserError
 from aipo_lab.core.hashing import sha256_of
+from aipo_lab.core.offline import without_hub
 from aipo_lab.core.paths import is_there
 from aipo_lab.prompts.json_rows import json_rows
 
@@ -38,6 +40,9 @@ LOOKED_AT_ROWS = 100
 """Rows whose keys are looked at for the columns: JSON may leave out a key where it has no value."""
 SAVED_FILES = ("dataset_info.json", "dataset_dict.json", "state.json")
 """One of them is in a folder that `datasets` saved (`save_to_disk`)."""
+
+NOT_HERE = "not here: "
+"""What begins the content of data that a plan stands something in for."""
 
 
 class DataPlace(StrictModel):
@@ -73,6 +78,11 @@ class FoundData(StrictModel):
 
     place: DataPlace = Field(description="where they lie")
     content: str = Field(description="hash of the file, or of the values of the columns")
+
+    @property
+    def is_here(self) -> bool:
+        """Whether they are data, and not what stands for some in a plan."""
+        return not self.content.startswith(NOT_HERE)
 
 
 def find_data(request: DataRequest) -> FoundData:
@@ -139,7 +149,8 @@ def _open(place: DataPlace, columns: Sequence[str] = ()) -> Any:
 
 def _opened(datasets: Any, place: DataPlace) -> Any:
     if place.path is None:
-        return datasets.load_dataset(place.dataset, place.subset, split=place.split, revision=place.revision)
+        with nullcontext() if hub_answers() else without_hub():
+            return datasets.load_dataset(place.dataset, place.subset, split=place.split, revision=place.revision)
     path = Path(place.path)
     if path.is_file():
         builder, options = _reader(path)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from aipo_lab.core.errors import UserError
+from aipo_lab.core.errors import MissingDependency, UserError
 from aipo_lab.core.offline import without_hub
 from aipo_lab.ranking.ranker import RANKERS, RankerResources, RankerSettings
 
@@ -41,7 +41,7 @@ def _look_for_all(rankers: Iterable[RankerSettings]) -> tuple[dict[str, RankerRe
         definition = RANKERS.get(settings.ranker)
         try:
             resources = definition.resources(settings)
-        except UserError as error:
+        except (UserError, MissingDependency) as error:
             problems[str(error)] = None
             continue
         if resources.identity or resources.folders:

@@ -1,5 +1,7 @@
 """The `reward_model` ranker: any Hugging Face sequence-classification model, asked about whole conversations.
 
+The model is a folder, or it is trained first, by the stage `train_reward`, on pairs (`rank.train`).
+
 A response's score is the model's number for the conversation of prompt and response, rendered by the model's own chat
 template. It does not depend on what else is in a batch: as at batch size 1, without padding.
 """
@@ -8,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -19,18 +21,26 @@ from aipo_lab.core.unicode import repaired
 from aipo_lab.models.chat import encode_conversation
 from aipo_lab.models.fingerprint import fingerprint_folder
 from aipo_lab.models.locating import locate_model
+from aipo_lab.models.sequence_scores import SequenceScorer
 from aipo_lab.models.template import DEFAULT_DATE, ChatSettings, TemplateDate, TemplateText, check_has_template
 from aipo_lab.ranking.ranker import RANKERS, RankerContext, RankerDefinition, RankerResources, RankerSettings
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from aipo_lab.ranking.reward_training import RewardTrainingSettings
 
 
 class RewardModelSettings(RankerSettings):
     """The model, and how it is asked."""
 
     ranker: Literal["reward_model"] = Field("reward_model", description="ranker: reward_model")
-    model: str = Field(description="a sequence-classification model: a folder, an asset's name or a hub id owner/name")
+    model: str | None = Field(
+        None,
+        description="a sequence-classification model: a folder, an asset's name or a hub id owner/name; none: one that "
+        "is trained first (rank.train)",
+    )
+    train: RewardTrainingSettings | None = Field(
+        None,
+        exclude_if=lambda value: value is None,
+        description="train the model first, a Bradley-Terry head on the base model; none: rank.model is ready",
+    )
     output: int = Field(0, ge=0, description="which of the model's outputs is the score, counted from 0")
     chat_template: TemplateText = Field(
         None,
@@ -50,9 +60,29 @@ class RewardModelSettings(RankerSettings):
         """How conversations are rendered."""
         return ChatSettings(template=self.chat_template, date=self.template_date)
 
+    def training(self) -> RewardTrainingSettings | None:
+        """See `RankerSettings.training`."""
+        return self.train
+
+    def key_values(self) -> dict[str, Any]:
+        """See `RankerSettings.key_values`: how a model was trained is in the key of what trained it."""
+        return self.model_dump(mode="json", exclude={"train"} if self.train is None else {"train", "model"})
+
 
 def resources(settings: RewardModelSettings) -> RankerResources:
     """The model, by its content; raises `UserError` with every reason why it cannot be used."""
+    if settings.train is not None:
+        if settings.model is not None:
+            raise UserError(
+                f"rank.model {settings.model!r} would not be used, as rank.train trains another on the base model; "
+                "leave one of the two out"
+            )
+        return settings.train.resources()
+    if settings.model is None:
+        raise UserError(
+            "rank.ranker reward_model needs a model: set rank.model to a folder, an asset's name or a hub id, or train "
+            "one with rank.train (docs/rankers.md)"
+        )
     folder = locate_model(settings.model, "rank.model")
     try:
         config = read_json(folder / "config.json")
@@ -98,9 +128,9 @@ class RewardModelRanker:
         model = AutoModelForSequenceClassification.from_pretrained(
             folder, dtype=getattr(torch, settings.dtype), use_safetensors=True
         )
-        self._model = model.to(context.device).eval()
-        self._most_tokens = min(settings.max_tokens, *_positions(self._model, self._tokenizer))
-        self._pad_token_id = self._model.config.get_text_config().pad_token_id
+        model = model.to(context.device).eval()
+        self._scorer = SequenceScorer(model, settings.output)
+        self._most_tokens = min(settings.max_tokens, *position_limits(model, self._tokenizer))
 
     def scores(self, rows: Sequence[Mapping[str, Any]], progress: Progress) -> Iterator[list[float]]:
         """See `Ranker.scores`."""
@@ -143,28 +173,11 @@ class RewardModelRanker:
     def _forward(self, batch: Sequence[tuple[int, ...]]) -> list[float]:
         import torch
 
-        pad, length = self._padding(batch), max(map(len, batch))
-        tokens = torch.tensor([[*one, *[pad] * (length - len(one))] for one in batch])
-        mask = torch.tensor([[1] * len(one) + [0] * (length - len(one)) for one in batch])
-        device = self._model.device
         with torch.inference_mode():
-            logits: Tensor = self._model(input_ids=tokens.to(device), attention_mask=mask.to(device)).logits
-        return [float(score) for score in logits[:, self._settings.output].float()]
-
-    def _padding(self, batch: Sequence[tuple[int, ...]]) -> int:
-        """The token behind the shorter ones. A causal model takes its score at the last token that is not this one.
-
-        Where the model names none, as where it was used at batch size 1 only, one that no text of the batch has.
-        """
-        if self._pad_token_id is not None:
-            return int(self._pad_token_id)
-        used = {token for one in batch for token in one}
-        config = self._model.config.get_text_config()
-        config.pad_token_id = next(token for token in range(int(config.vocab_size)) if token not in used)
-        return int(config.pad_token_id)
+            return [float(score) for score in self._scorer.scores(batch)]
 
 
-def _positions(model: Any, tokenizer: Any) -> list[int]:
+def position_limits(model: Any, tokenizer: Any) -> list[int]:
     """The longest texts that the model and its tokenizer say they were made for."""
     stated = getattr(model.config.get_text_config(), "max_position_embeddings", None)
     return [int(tokenizer.model_max_length), *([int(stated)] if stated else [])]

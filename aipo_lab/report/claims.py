@@ -80,8 +80,8 @@ class Ordering:
 
 
 def check_claims(rows: Sequence[ResultRow], selections: dict[str, Selection], metrics: BenchmarkMetrics) -> Ordering:
-    """Check the claims whose objectives are in `selections`; none for a benchmark without a length."""
-    if metrics.length is None or not selections:
+    """Check the claims whose objectives are in `selections`; none for a benchmark without a length, or for methods."""
+    if metrics.length is None or not selections or any("method" in row.hyperparameters for row in rows):
         return Ordering([], None, [])
     trajectories = {
         objective: _trajectory(rows, selections[objective].best.trial, metrics)
@@ -139,7 +139,7 @@ def _contender(
     row = next(row for row in reversed(points) if row.iteration <= last)
     true = metrics.true_win_rate
     return Contender(
-        row.objective,
+        row.contender,
         row.trial,
         row.hyperparameters,
         row.iteration,

@@ -20,8 +20,10 @@ from aipo_lab.report.tables import (
     contender_table,
     counts_table,
     describe,
+    repeats_table,
     result_table,
     stage_table,
+    warning_table,
 )
 from aipo_lab.results.rows import ResultRow
 from aipo_lab.results.selection import Selection, parse_rule, select_best
@@ -34,7 +36,8 @@ class ReportData:
     `select` is the text of the selection rule and `selections` what it chose, by benchmark and objective.
     `failures` maps a trial to its reason, `stage_counts` a stage to its numbers of `computed`, `shared` and
     `reused` artifacts; `pipeline_counts` has one mapping per trial and iteration (instructions generated,
-    malformed, pairs, dropped, …). `figures` maps the names of `draw_figures` to PNG files. A metric
+    malformed, pairs, dropped, …). `figures` maps the names of `draw_figures` to PNG files.
+    `warnings` are the data linter's: rule, trial, iteration and text. A metric
     `<benchmark>/n` in the rows is shown as the number of prompts.
     """
 
@@ -51,6 +54,7 @@ class ReportData:
     configuration_yaml: str = ""
     pipeline_counts: list[dict[str, Any]] = field(default_factory=list)
     figures: dict[str, Path] = field(default_factory=dict)
+    warnings: list[tuple[str, str, int, str]] = field(default_factory=list)
 
 
 def build_report(data: ReportData, path: Path) -> Path:
@@ -71,8 +75,10 @@ def build_report(data: ReportData, path: Path) -> Path:
 
 def _context(data: ReportData) -> dict[str, Any]:
     settings = {row.trial: setting_label(row.hyperparameters) for row in data.rows}
+    by_method = any("method" in row.hyperparameters for row in data.rows)
     return {
         "name": data.name,
+        "contenders_are": "method" if by_method else "objective",
         "summary": summary_sentences(data),
         "select": data.select,
         "benchmarks": [_benchmark(data, name) for name in data.benchmarks],
@@ -80,6 +86,7 @@ def _context(data: ReportData) -> dict[str, Any]:
         "failures": data.failures,
         "stages": stage_table(data.stage_counts),
         "counts": counts_table(data.pipeline_counts),
+        "warnings": warning_table(data.warnings),
         "results": result_table(data.rows, data.benchmarks),
         "samples": group_samples(data.samples, settings),
         "configuration": data.configuration_yaml,
@@ -98,6 +105,7 @@ def _benchmark(data: ReportData, name: str) -> dict[str, Any]:
         "figures": _figures(data, name),
         "overall": "" if overall is None else f"Over all objectives: {describe(overall, metrics)}",
         "n_prompts": f"{sizes.pop():.0f}" if len(sizes) == 1 else "",
+        "repeats": repeats_table(data.rows, metrics),
         "best": best_table(data.rows, selections, metrics),
         "claims": ordering.claims,
         "contenders": contenders,

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from aipo_lab.benchmarks.catalogue import BENCHMARK_METRICS
 from aipo_lab.benchmarks.metrics import BenchmarkMetrics
 from aipo_lab.figures.palette import objective_name, objective_styles, setting_label
+from aipo_lab.figures.repeats import get_repeated_paths, labels
 from aipo_lab.report.claims import Measure, Ordering
+from aipo_lab.results.repeats import Configuration, Estimate, estimate, repeated_rows
 from aipo_lab.results.rows import ResultRow
 from aipo_lab.results.selection import Selection, standard_error
 
@@ -93,6 +95,35 @@ def result_table(rows: Sequence[ResultRow], benchmarks: Sequence[str]) -> Table:
     return table
 
 
+def repeats_table(rows: Sequence[ResultRow], metrics: BenchmarkMetrics) -> Table:
+    """The configurations that ran with several seeds, after their last iteration; no rows without several seeds."""
+    shown = headline_metrics(metrics)
+    table = Table(["configuration", "iteration", "seeds", *(label for label, _ in shown), "on the front"], [])
+    if metrics.length is None:
+        return table
+    groups = repeated_rows(rows)
+    names = labels(rows)
+    front = {path.label: path.on_front for path in get_repeated_paths(rows, metrics.length, metrics.win_rate)}
+    last: dict[str, Configuration] = {}
+    for one in sorted(groups, key=lambda one: one.iteration):
+        last[names[replace(one, iteration=0)]] = one
+    for label in front:
+        group = groups[last[label]]
+        cells = [Cell(label), number_cell(last[label].iteration, 0), number_cell(len(group), 0)]
+        cells += [estimate_cell(estimate(group, metric), metric) for _, metric in shown]
+        table.rows.append([*cells, Cell("yes" if front[label] else "")])
+    return table
+
+
+def estimate_cell(one: Estimate | None, metric: str) -> Cell:
+    """`mean ± half of the 95 % interval`; quality, a small number, gets one more decimal."""
+    if one is None:
+        return Cell(MISSING)
+    decimals = 2 if metric.endswith("/quality") else 1
+    interval = "" if one.half_width is None else f" ± {one.half_width:.{decimals}f}"
+    return Cell(f"{one.mean:.{decimals}f}{interval}", one.mean)
+
+
 def stage_table(stage_counts: Mapping[str, Mapping[str, int]]) -> Table:
     """How many artifacts of each stage were computed, shared between trials and reused from the store."""
     kinds = ("computed", "shared", "reused")
@@ -108,6 +139,12 @@ def counts_table(pipeline_counts: Sequence[Mapping[str, Any]]) -> Table:
     columns = list(dict.fromkeys(key for counts in pipeline_counts for key in counts))
     rows = [[_any_cell(counts.get(column)) for column in columns] for counts in pipeline_counts]
     return Table([column.replace("_", " ") for column in columns], rows)
+
+
+def warning_table(warnings: Sequence[tuple[str, str, int, str]]) -> Table:
+    """What the data linter found: rule, trial, iteration and text."""
+    rows = [[Cell(rule), Cell(trial), number_cell(t, 0), Cell(text)] for rule, trial, t, text in warnings]
+    return Table(["rule", "first found in", "iteration", "what, why, and what to do"], rows)
 
 
 def headline_metrics(metrics: BenchmarkMetrics) -> list[tuple[str, str]]:
@@ -159,7 +196,7 @@ def describe(selection: Selection, metrics: BenchmarkMetrics) -> str:
 
 
 def _point(row: ResultRow) -> str:
-    return f"{objective_name(row.objective)} {_setting(row)} at iteration {row.iteration}"
+    return f"{objective_name(row.contender)} {_setting(row)} at iteration {row.iteration}"
 
 
 def _any_cell(value: Any) -> Cell:

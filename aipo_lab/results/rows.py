@@ -11,6 +11,8 @@ from pathlib import Path
 from aipo_lab.core.jsonl import write_text_atomically
 
 HYPERPARAMETER_COLUMNS = ("beta", "alpha", "gamma", "lambda")
+PAIRS = "pairs"
+"""What stands before the metrics of an iteration's pairs, where a benchmark's name stands before its own."""
 STATES = ("complete", "failed", "pending")
 REQUIRED_COLUMNS = ("trial", "objective", *HYPERPARAMETER_COLUMNS, "iteration", "state")
 FIXED_COLUMNS = (*REQUIRED_COLUMNS, "checkpoint")
@@ -34,6 +36,11 @@ class ResultRow:
     state: str
     metrics: dict[str, float] = field(default_factory=dict)
     checkpoint: str = ""
+
+    @property
+    def contender(self) -> str:
+        """What competes with what: the method, where the sweep compares methods, else the objective."""
+        return self.hyperparameters.get("method", self.objective)
 
     def value(self, metric: str) -> float | None:
         """The metric's value, or None where this row does not have it."""

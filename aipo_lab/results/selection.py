@@ -89,7 +89,7 @@ def select_best(
     metrics: BenchmarkMetrics,
     objective: str | None = None,
 ) -> Selection | None:
-    """The best (trial, iteration) point of the sweep, or of one objective, for one benchmark.
+    """The best (trial, iteration) point of the sweep, or of one objective or method, for one benchmark.
 
     Candidates are complete rows after iteration 0 that carry the rule's metrics. `top_left` scales both axes
     by the range of all complete rows of the sweep, base model included, also when it chooses within one
@@ -102,7 +102,7 @@ def select_best(
     scores = {
         id(row): score
         for row in rows
-        if row.iteration > 0 and objective in (None, row.objective)
+        if row.iteration > 0 and objective in (None, row.contender)
         if (score := scorer.score(row)) is not None
     }
     ranked = sorted((row for row in rows if id(row) in scores), key=lambda row: (scores[id(row)], row.trial))
@@ -117,8 +117,8 @@ def select_best(
 def select_per_objective(
     rows: Sequence[ResultRow], rule: SelectionRule, metrics: BenchmarkMetrics
 ) -> dict[str, Selection]:
-    """`select_best` within each objective that has a point to offer, in order of first appearance."""
-    objectives = dict.fromkeys(row.objective for row in rows)
+    """`select_best` within each objective (or method) that has a point to offer, in order of first appearance."""
+    objectives = dict.fromkeys(row.contender for row in rows)
     chosen = {objective: select_best(rows, rule, metrics, objective) for objective in objectives}
     return {objective: selection for objective, selection in chosen.items() if selection is not None}
 

@@ -12,6 +12,7 @@ from typing import Any, Generic, TypeVar
 from pydantic import Field
 
 from aipo_lab.core.config import StrictModel
+from aipo_lab.core.devices import visible_names
 from aipo_lab.core.progress import Progress
 from aipo_lab.core.store import Artifact, ArtifactRequest, Store, parts_folder
 from aipo_lab.generation.live import stop_live_engines
@@ -24,13 +25,16 @@ STAGE_NAMES = (
     "pool",
     "instruct",
     "respond",
+    "train_reward",
     "rank",
     "pair",
     "given_pairs",
     "slice_pairs",
+    "slice_responses",
     "accumulate",
     "ema",
     "reference",
+    "analyse",
     "train",
     "answer",
     "answer_official",
@@ -39,17 +43,17 @@ STAGE_NAMES = (
     "judge_official",
 )
 
-MEMORY_STAGES = ("base", "reference", "train")
+MEMORY_STAGES = ("base", "train_reward", "reference", "train")
 """What computes with weights in memory of its own: an engine that lives in other processes makes room first."""
 
-RESULT_STAGES = ("judge", "judge_official")
+RESULT_STAGES = ("analyse", "judge", "judge_official")
 """What they write is reported, not an input of further stages."""
 
 Config = TypeVar("Config", bound=StrictModel)
 
 
 class JudgingRuntime(StrictModel):
-    """How official benchmarks are judged: the judge in full, where its replies are kept and what it may spend."""
+    """How benchmarks and rankers ask a judge: it in full, where its replies are kept and what it may spend."""
 
     settings: JudgeSettings = Field(description="the judge")
     calls: str = Field(description="folder of the stored replies")
@@ -69,6 +73,9 @@ class Runtime(StrictModel):
 
     threads: int = Field(1, ge=1, description="CPU threads of the process that runs the stage")
     device: str = Field("cpu", description="torch device: cpu, cuda, cuda:1, …")
+    devices: list[str] = Field(
+        default_factory=list, description="names of the devices it may be given; none: nothing is divided"
+    )
     checkpoint_interval_s: float = Field(300, ge=0, description="seconds between checkpoints inside a training")
     parallel: ParallelSettings = Field(
         default_factory=ParallelSettings, description="how a training is spread over processes"
@@ -82,7 +89,7 @@ class Runtime(StrictModel):
     )
     data: dict[str, Any] | None = Field(None, description="where the user's data lie, for the stages that read them")
     answer_file: str | None = Field(None, description="the official answer file that given answers are read from")
-    judging: JudgingRuntime | None = Field(None, description="how official benchmarks are judged")
+    judging: JudgingRuntime | None = Field(None, description="how official benchmarks are judged, or candidates")
 
 
 @dataclass(frozen=True)
@@ -198,7 +205,10 @@ def run_stage(
 
 
 def _computed_on(node: StageNode) -> dict[str, Any]:
-    """The kind and number of the devices a stage runs on, as its manifest says them: plans learn speeds from it."""
+    """The kind and number of the devices a stage runs on, as its manifest says them: plans learn speeds from it.
+
+    `visible` are the names of those it was given.
+    """
     from aipo_lab.stages.devices import devices_used
 
     device = node.runtime.device
@@ -206,4 +216,6 @@ def _computed_on(node: StageNode) -> dict[str, Any]:
         import torch
 
         device = torch.cuda.get_device_name(torch.device(device)) if torch.cuda.is_available() else device
-    return {"device": device, "devices": devices_used(node.stage, node.request.config, node.runtime)}
+    used = devices_used(node.stage, node.request.config, node.runtime)
+    given = {"visible": list(visible_names() or ())} if node.runtime.devices else {}
+    return {"device": device, "devices": used, **given}

@@ -30,6 +30,12 @@ class InstructSettings(StrictModel):
     source: Literal["self_instruct", "pool"] = Field(
         "self_instruct", description="self_instruct: the policy writes new prompts; pool: prompts of the pool"
     )
+    draw: Literal["all", "slices"] = Field(
+        "all",
+        exclude_if=lambda value: value == "all",
+        description="what of the pool iteration t of T draws from: all of it, or slices: every T-th prompt, another "
+        "set at every iteration",
+    )
     n_prompts: int = Field(256, ge=1, description="P, prompts wanted per iteration")
     n_examples: int = Field(8, ge=1, le=50, description="few-shot instructions shown, drawn from the pool")
     n_per_completion: int = Field(1, ge=1, le=10, description="instructions taken from one completion")
@@ -70,6 +76,8 @@ class InstructConfig(InstructSettings):
         None, description="world whose pool is drawn from and whose grammar filters, where the recipe has one"
     )
     engine: EngineChoice = Field(description="generation engine")
+    part: int = Field(0, ge=0, exclude_if=lambda value: value == 0, description="with slices: which, the iteration")
+    parts: int = Field(1, ge=1, exclude_if=lambda value: value == 1, description="with slices: how many there are")
     prompts: PromptChoice = Field(default_factory=WorldPromptSettings, description="where the pool comes from")
 
 
@@ -78,7 +86,9 @@ def instruct(context: StageContext[InstructConfig]) -> Mapping[str, Any]:
     """Write `prompts.jsonl`; the summary counts what was generated, kept and dropped, by reason."""
     config = context.config
     world = get_world(config.world.name, config.world.seed) if config.world else None
-    pool = _pool(context, world)
+    pool = _pool(context, world)[config.part :: config.parts]
+    if not pool:
+        raise StageFailed(f"the pool holds fewer prompts than its {config.parts} slices; set instruct.draw: all")
     if config.source == "pool":
         prompts = random.Random(config.seed).sample(pool, min(config.n_prompts, len(pool)))
         counts: Counter[str] = Counter(kept=len(prompts))

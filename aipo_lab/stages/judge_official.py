@@ -33,7 +33,7 @@ class JudgeOfficialConfig(OfficialQuestions):
     unjudged_share: float = Field(description="largest share of verdicts that may be missing")
 
 
-@stage("judge_official", version=2, config=JudgeOfficialConfig)
+@stage("judge_official", version=3, config=JudgeOfficialConfig)
 def judge_official(context: StageContext[JudgeOfficialConfig]) -> Mapping[str, Any]:
     """Write the scores; `unjudged` among them is the percentage of verdicts that are missing.
 

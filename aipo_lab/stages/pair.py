@@ -4,7 +4,8 @@ Output `pairs.jsonl`: TRL's conversational preference format (`prompt`, `chosen`
 plus `id`, `prompt_token_ids` and, for both responses, `…_score`, `…_win_rate` (mean probability of beating the prompt's
 candidates by these scores), `…_tokens`, `…_token_ids` and `…_finish_reason`. The token ids are there if the
 ranked rows have them; training uses them and not the texts. Scores are the ranker's, less the price of length where
-selection has one. Where a prompt may have several pairs, their ids are the prompt's with `/1`, `/2`, …
+selection has one. Where a prompt may have several pairs, their ids are the prompt's with `/1`, `/2`, … Pairs of
+judgments that a judge's ranking made (`judge_pairs.jsonl`) follow.
 """
 
 from __future__ import annotations
@@ -17,14 +18,16 @@ from pydantic import Field
 
 from aipo_lab.core.config import StrictModel
 from aipo_lab.core.errors import StageFailed
-from aipo_lab.core.jsonl import iterate_jsonl, write_jsonl
+from aipo_lab.core.jsonl import iterate_jsonl, read_jsonl, write_jsonl
 from aipo_lab.core.seeds import derive_seed
 from aipo_lab.curation.candidates import Candidate, candidates_of, without_duplicates
 from aipo_lab.curation.filters import FilterSettings, pair_problem, prompt_problem, text_problem
+from aipo_lab.curation.pair_statistics import pair_statistics
 from aipo_lab.curation.selection import PairOf, SelectSettings, select
 from aipo_lab.models.chat import bare_tokens, user_message
 from aipo_lab.stages.definition import StageContext, stage
 from aipo_lab.stages.policy_folder import policy_folder
+from aipo_lab.stages.rank import JUDGE_PAIRS
 
 
 class PairSettings(StrictModel):
@@ -56,14 +59,37 @@ class PairConfig(PairSettings):
 
 @stage("pair", version=3, config=PairConfig)
 def pair(context: StageContext[PairConfig]) -> Mapping[str, Any]:
-    """Write `pairs.jsonl`; the summary counts the pairs kept and dropped, and prompts without a pair, by reason."""
+    """Write `pairs.jsonl`; the summary counts the pairs kept and dropped, and prompts without a pair, by reason.
+
+    `statistics` in it is what the data linter judges.
+    """
     maker = PairMaker(context.config, _tokenizer(context))
     pairs = [made for row in iterate_jsonl(context.inputs["ranking"].file("ranking.jsonl")) for made in maker.of(row)]
     if not pairs:
-        raise StageFailed(f"no pair was left: {dict(maker.counts)}; loosen the `pair` section of the recipe")
-    write_jsonl(context.folder / "pairs.jsonl", pairs)
+        raise StageFailed(f"no pair was left: {dict(maker.counts)}; {_remedy(maker.counts)}")
+    about_judging = _judge_pairs(context)
+    write_jsonl(context.folder / "pairs.jsonl", [*pairs, *about_judging])
+    statistics = pair_statistics(pairs).as_summary()
     removed = {"candidates_removed": dict(sorted(maker.removed.items()))} if maker.removed else {}
-    return {"pairs": len(pairs), "counts": dict(sorted(maker.counts.items())), **removed}
+    judging = {"judge_pairs": len(about_judging)} if about_judging else {}
+    counts = dict(sorted(maker.counts.items()))
+    return {"pairs": len(pairs), "counts": counts, **removed, **judging, "statistics": statistics}
+
+
+def _judge_pairs(context: StageContext[PairConfig]) -> list[dict[str, Any]]:
+    """Pairs of judgments that the ranker made; they come as they are, behind the pairs of responses."""
+    path = context.inputs["ranking"].path / JUDGE_PAIRS
+    return read_jsonl(path) if path.is_file() else []
+
+
+def _remedy(counts: Mapping[str, int]) -> str:
+    """What to do when no pair is left: settings of this stage do not tell apart what the ranker holds equal."""
+    if counts.keys() <= {"all_tied", "same_text"}:
+        return (
+            "the candidates of every prompt are equal in score or text; raise respond.sampling.temperature or "
+            "respond.n_candidates, or use another ranker"
+        )
+    return "loosen the `pair` section of the recipe"
 
 
 def _tokenizer(context: StageContext[PairConfig]) -> Any:
@@ -110,8 +136,8 @@ class PairMaker:
         everyone = candidates_of(row, settings.length_penalty)
         distinct = without_duplicates(everyone, settings.duplicates)
         fit = self._fit(distinct)
-        if len(fit) < 2 and len(fit) < len(everyone):
-            return [], "same_text" if len(distinct) < 2 else "too_few_candidates"
+        if len(fit) < 2:
+            return [], "same_text" if len(distinct) < len(everyone) and len(distinct) < 2 else "too_few_candidates"
         return select(fit, settings, 0 if self.config.seed is None else derive_seed(self.config.seed, row["id"]))
 
     def _fit(self, candidates: Sequence[Candidate]) -> list[Candidate]:

@@ -12,14 +12,14 @@ from typing import Any
 from pydantic import Field
 
 from aipo_lab.core.config import StrictModel
-from aipo_lab.core.jsonl import write_jsonl
 from aipo_lab.models.policy import POLICIES
 from aipo_lab.stages.definition import StageContext, stage
 from aipo_lab.stages.policy_folder import policy_folder
-from aipo_lab.training.config import Precision, TrainSettings, WeightType
-from aipo_lab.training.job import REFERENCE_COLUMNS
+from aipo_lab.training.config import Precision, TrainSettings, WeightType, is_divided
+from aipo_lab.training.launch import launch
 from aipo_lab.training.logprobs import all_pair_logps
 from aipo_lab.training.pairs import load_pairs
+from aipo_lab.training.reference_job import ReferenceJob, write_reference
 from aipo_lab.training.token_sums import TokenSums
 
 
@@ -58,6 +58,9 @@ class ReferenceConfig(StrictModel):
 def reference(context: StageContext[ReferenceConfig]) -> Mapping[str, Any]:
     """Write `reference.jsonl`."""
     config = context.config
+    if is_divided(context.runtime.parallel):
+        POLICIES.clear()  # the other processes need the memory
+        return launch(_job(context), context.progress)
     policy = POLICIES.get(policy_folder(context), context.runtime.device, config.weights or "float32")
     path = context.inputs["pairs"].file("pairs.jsonl")
     pairs, _ = load_pairs(path, policy.tokenizer, config.max_prompt_tokens, config.max_response_tokens)
@@ -72,11 +75,21 @@ def reference(context: StageContext[ReferenceConfig]) -> Mapping[str, Any]:
         config.seed,
         TokenSums.TAILS if config.tails else TokenSums.PLAIN,
     )
-    write_jsonl(
-        context.folder / "reference.jsonl",
-        (
-            {"id": pair.id} | dict(zip(REFERENCE_COLUMNS, columns, strict=False))
-            for pair, columns in zip(pairs, logps.tolist(), strict=True)
-        ),
-    )
+    write_reference(context.folder, pairs, logps)
     return {"pairs": len(pairs)}
+
+
+def _job(context: StageContext[ReferenceConfig]) -> ReferenceJob:
+    config, runtime = context.config, context.runtime
+    shared = config.model_dump(include=set(ReferenceJob.model_fields) - {"weights", "tails"})
+    return ReferenceJob(
+        parallel=runtime.parallel,
+        model=policy_folder(context),
+        pairs=context.inputs["pairs"].file("pairs.jsonl"),
+        folder=context.folder,
+        device=runtime.device,
+        threads=runtime.threads,
+        weights=config.weights or "float32",
+        tails=bool(config.tails),
+        **shared,
+    )

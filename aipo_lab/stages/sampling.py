@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from aipo_lab.generation.engine import ENGINES, Completion, Engine, KeepsReplies, open_engine
+from aipo_lab.generation.engine import ENGINES, Completion, Engine, EngineSettings, KeepsReplies, open_engine
 from aipo_lab.generation.sharded import generate_in_shards
 from aipo_lab.models.chat import turn_end_token
 from aipo_lab.models.decoding import ignored_settings
@@ -15,21 +15,30 @@ from aipo_lab.models.outline import policy_outline
 from aipo_lab.models.policy import POLICIES, Policy
 from aipo_lab.models.template import ChatSettings
 from aipo_lab.stages.definition import StageContext
+from aipo_lab.stages.devices import data_parallel_of
 from aipo_lab.stages.policy_folder import policy_folder
 
 
 def input_policy(context: StageContext[Any]) -> Policy:
     """The stage's `policy` input, in the data type of its engine; without weights if the engine has them elsewhere."""
-    engine, folder = context.config.engine, policy_folder(context)
-    if not ENGINES.get(engine.name).in_process:
+    engine, folder = _settings(context), policy_folder(context)
+    in_process = ENGINES.get(engine.name).in_process and getattr(engine, "data_parallel", 1) == 1
+    if not in_process:
         return policy_outline(folder)
     return POLICIES.get(folder, context.runtime.device, engine.dtype)
 
 
+def _settings(context: StageContext[Any]) -> EngineSettings:
+    """The engine's settings, those that are in no key included."""
+    settings: EngineSettings = context.config.engine.with_how(context.runtime.engine)
+    if getattr(settings, "data_parallel", None) == "auto":
+        return settings.model_copy(update={"data_parallel": data_parallel_of(context.runtime)})
+    return settings
+
+
 def input_engine(context: StageContext[Any]) -> Engine:
     """The engine of the stage's settings on its `policy` input."""
-    settings = context.config.engine.with_how(context.runtime.engine)
-    engine = open_engine(settings, policy_folder(context), context.runtime.device)
+    engine = open_engine(_settings(context), policy_folder(context), context.runtime.device)
     if isinstance(engine, KeepsReplies):
         engine.keep_replies_in(context.parts / "replies")
     return engine

@@ -9,11 +9,11 @@ from __future__ import annotations
 import logging
 import random
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from aipo_lab.core.errors import StageFailed
-from aipo_lab.core.jsonl import read_jsonl, write_jsonl
+from aipo_lab.core.parts import part_rows
 from aipo_lab.core.seeds import derive_seed
 from aipo_lab.generation.engine import Completion
 from aipo_lab.generation.near_duplicates import NearDuplicates
@@ -216,17 +216,21 @@ def _few_shot_prompts(config: InstructConfig, policy: Policy, pool: list[str], n
 def _round_of_completions(
     context: StageContext[InstructConfig], prompts: Sequence[Sequence[int]], number: int
 ) -> list[str]:
-    """One round's completions, from the part on disk if an earlier attempt committed it."""
+    """One round's completions, from the part on disk if an earlier attempt committed it whole."""
     config = context.config
-    part = context.parts / f"round-{number:03d}.jsonl"
-    if not part.is_file():
-        stops = official_stop_strings if config.style == "official" else stop_strings
-        completions = input_engine(context).generate(
-            prompts,
-            1,
-            config.sampling,
-            derive_seed(config.seed, "sampling", number),
-            stop=stops(config.n_examples, config.n_per_completion),
-        )
-        write_jsonl(part, (vars(row[0]) for row in completions))
-    return [Completion(**row).text for row in read_jsonl(part)]
+    write_stops = official_stop_strings if config.style == "official" else stop_strings
+    stops = write_stops(config.n_examples, config.n_per_completion)
+    seed = derive_seed(config.seed, "sampling", number)
+
+    def make() -> Iterator[dict[str, Any]]:
+        for row in input_engine(context).generate(prompts, 1, config.sampling, seed, stop=stops):
+            yield vars(row[0])
+
+    made_from = {
+        "prompts": [list(prompt) for prompt in prompts],
+        "sampling": config.sampling.model_dump(mode="json"),
+        "seed": seed,
+        "stop": list(stops),
+    }
+    rows = part_rows(context.parts / f"round-{number:03d}.jsonl", made_from, make)
+    return [Completion(**row).text for row in rows]

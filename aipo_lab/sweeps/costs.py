@@ -1,8 +1,8 @@
-"""What a sweep takes on GPUs: GPU-hours, wall time and disk, expected and at most.
+"""What a sweep takes on GPUs or on this machine's processor: device time, wall time and disk, expected and at most.
 
-A stage's time is its tokens at the speed that the store's manifests tell of the same model on the same kind of GPU;
-where it has not run yet, its floating-point operations at the share of the GPU's peak that `throughputs.yaml` gives.
-The wall time is that of the whole graph, scheduled on the GPUs (`aipo_lab.execution.simulated`).
+A stage's time is its tokens at the speed that the store's manifests tell of the same model on the same kind of device;
+where it has not run yet, its floating-point operations at the share of the device's peak that `throughputs.yaml` gives.
+The wall time is that of the whole graph, scheduled on the devices (`aipo_lab.execution.simulated`).
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from aipo_lab.models.size import ModelSize, model_size
 from aipo_lab.pipeline.recipe import Recipe
 from aipo_lab.stages.definition import STAGE_NAMES, StageNode
 from aipo_lab.stages.devices import GENERATING, devices_used
+from aipo_lab.sweeps.given_pairs import GivenPairs
 from aipo_lab.sweeps.measured import MeasuredFigures, Rate
 from aipo_lab.sweeps.plan import SweepGraph
 from aipo_lab.sweeps.throughputs import Gpu, Throughputs, throughputs
@@ -43,6 +44,51 @@ class GpuPlace:
     def gpu(self) -> Gpu:
         """The figures of its GPUs; raises `UserError` for a kind that is in no table."""
         return throughputs().gpu(self.kind)
+
+    @property
+    def speeds(self) -> Speeds:
+        """What the work of one of them reaches."""
+        table = throughputs()
+        shares = {name: figure.value for name, figure in table.shares.items()} | {"generate": self.gpu.generate}
+        peak = self.gpu.peak_tflops * 1e12
+        return Speeds({name: peak * share for name, share in shares.items()}, table.times["load_s"].value)
+
+    def devices(self, node: StageNode) -> int:
+        """How many of them a stage holds."""
+        return devices_used(node.stage, node.request.config, node.runtime)
+
+
+@dataclass(frozen=True)
+class ProcessorPlace:
+    """This machine without a GPU: `count` workers of `threads` threads each, which are its devices."""
+
+    threads: int
+    count: int
+    kind: str = "cpu"
+
+    @property
+    def speeds(self) -> Speeds:
+        """What the work of one worker reaches."""
+        processor = throughputs().processor
+        return Speeds(
+            {name: figure.value * 1e9 * self.threads for name, figure in processor.gflops.items()},
+            processor.start_s.value,
+        )
+
+    def devices(self, _: StageNode) -> int:
+        """Every stage has a worker to itself."""
+        return 1
+
+
+Place = GpuPlace | ProcessorPlace
+
+
+@dataclass(frozen=True)
+class Speeds:
+    """What one device reaches: floating-point operations a second by kind of work, and seconds to start a stage."""
+
+    flop_per_s: Mapping[str, float]
+    start_s: float
 
 
 @dataclass
@@ -73,7 +119,7 @@ class DiskUse:
 class SweepCost:
     """What is left of a sweep: by stage, then the seconds of the whole schedule, and the disk."""
 
-    place: GpuPlace
+    place: Place
     stages: list[StageCost]
     wall_s: float
     most_wall_s: float
@@ -81,25 +127,27 @@ class SweepCost:
 
     @property
     def device_s(self) -> float:
-        """GPU seconds, expected."""
+        """Device seconds, expected."""
         return sum(stage.device_s for stage in self.stages)
 
     @property
     def most_device_s(self) -> float:
-        """GPU seconds, at most."""
+        """Device seconds, at most."""
         return sum(stage.most_device_s for stage in self.stages)
 
 
 class CostEstimator:
     """Estimates the time of single stage runs at a place."""
 
-    def __init__(self, graph: SweepGraph, store: Store, place: GpuPlace) -> None:
+    def __init__(self, graph: SweepGraph, store: Store, place: Place) -> None:
         self.graph = graph
         self.place = place
         self.table: Throughputs = throughputs()
         self.measured = MeasuredFigures(store, graph.nodes, place.kind)
-        self.expected = WorkEstimator(self.table, measured=self.measured.length)
-        self.most = WorkEstimator(self.table, most=True)
+        given = GivenPairs(graph)
+        self.expected = WorkEstimator(self.table, measured=self.measured.length, given=given.of)
+        self.most = WorkEstimator(self.table, most=True, given=given.of)
+        self.speeds = place.speeds
         self.sizes = self._sizes()
 
     def recipe(self, node: StageNode) -> Recipe:
@@ -112,7 +160,7 @@ class CostEstimator:
 
     def duration_s(self, node: StageNode, work: Work) -> tuple[float, str]:
         """Seconds of a run with that much work, and where the speed is from."""
-        devices = devices_used(node.stage, node.request.config, node.runtime)
+        devices = self.place.devices(node)
         rate = self.measured.rate(node)
         if rate is not None:
             amount = work.tokens if rate.unit == "tokens" else work.items
@@ -121,22 +169,20 @@ class CostEstimator:
             judge = self.recipe(node).benchmarks.judge
             calls_at_once = judge.concurrency if judge else 1
             return work.calls * self.table.times["call_s"].value / calls_at_once, "table"
-        if devices == 0:
+        if devices == 0 or (self.place.kind == "cpu" and not work.tokens):
             return 0.0, "table"
-        return self.table.times["load_s"].value + self._compute_s(node, work) / devices, "table"
+        return self.speeds.start_s + self._compute_s(node, work) / devices, "table"
 
     def _compute_s(self, node: StageNode, work: Work) -> float:
-        """Seconds of a single GPU."""
-        shares, n = self.table.shares, self.size(node).parameters
+        """Seconds of a single device."""
+        speeds, n = self.speeds.flop_per_s, self.size(node).parameters
         ranker = self.table.rankers.get(self.recipe(node).rank.ranker)
         flop_trained = FLOP_TRAINED + 2 * (self.recipe(node).train.gradient_checkpointing is not False)
-        peak = self.place.gpu.peak_tflops * 1e12
-        seconds = work.read * FLOP_READ * n / shares["read"].value
-        seconds += work.written * FLOP_WRITTEN * n / self.place.gpu.generate
-        seconds += work.trained * flop_trained * n / shares["train"].value
-        seconds += work.scored * FLOP_SCORED * n / shares["score"].value
-        seconds += work.ranked * 2 * (ranker.parameters if ranker else 0) / shares["rank"].value
-        return seconds / peak
+        seconds = work.read * FLOP_READ * n / speeds["read"]
+        seconds += work.written * FLOP_WRITTEN * n / speeds["generate"]
+        seconds += work.trained * flop_trained * n / speeds["train"]
+        seconds += work.scored * FLOP_SCORED * n / speeds["score"]
+        return seconds + work.ranked * 2 * (ranker.parameters if ranker else 0) / speeds["rank"]
 
     def _sizes(self) -> dict[str, ModelSize]:
         sizes, unknown = {}, []
@@ -148,13 +194,14 @@ class CostEstimator:
                 sizes[source] = size
         if unknown:
             raise UserError(
-                f"the size of model.source {', '.join(unknown)} is not known, so nothing can be said of GPUs: give a "
-                "folder that has the model (--set model.source=FOLDER), or add it to aipo_lab/models/known_models.yaml"
+                f"the size of model.source {', '.join(unknown)} is not known, so nothing can be said of time: give "
+                "a folder that has the model (--set model.source=FOLDER), or add it to "
+                "aipo_lab/models/known_models.yaml"
             )
         return sizes
 
 
-def sweep_cost(graph: SweepGraph, store: Store, place: GpuPlace, stored: set[str]) -> SweepCost:
+def sweep_cost(graph: SweepGraph, store: Store, place: Place, stored: set[str]) -> SweepCost:
     """What is left of a sweep at a place.
 
     Raises `UserError` if a stage needs more GPUs than there are, or a model's size is not known.
@@ -166,7 +213,7 @@ def sweep_cost(graph: SweepGraph, store: Store, place: GpuPlace, stored: set[str
     simulated: dict[str, SimulatedStage] = {}
     at_most: dict[str, SimulatedStage] = {}
     for reference, node in left.items():
-        devices = devices_used(node.stage, node.request.config, node.runtime)
+        devices = place.devices(node)
         recipe, inputs = estimator.recipe(node), tuple(node.request.inputs.values())
         work, most = estimator.expected.work(node, recipe), estimator.most.work(node, recipe)
         seconds, figure = estimator.duration_s(node, work)
@@ -198,7 +245,7 @@ def _check_devices(estimator: CostEstimator, left: Mapping[str, StageNode]) -> N
     count = estimator.place.count
     needs: dict[str, int] = defaultdict(int)
     for node in left.values():
-        needs[node.stage] = max(needs[node.stage], devices_used(node.stage, node.request.config, node.runtime))
+        needs[node.stage] = max(needs[node.stage], estimator.place.devices(node))
     problems = [
         f"{stage} needs {devices} GPUs at once, but --gpus says {count}; raise it, or lower "
         + ("engine.tensor_parallel or engine.data_parallel" if stage in GENERATING else "compute.processes")
@@ -229,4 +276,5 @@ def _disk(estimator: CostEstimator, left: Mapping[str, StageNode]) -> DiskUse:
 
 
 def _measured_text(rate: Rate, kind: str) -> str:
-    return f"measured: {rate.per_s:,.1f} {rate.unit}/s a {kind} ({rate.n_runs} runs)"
+    each = "a worker" if kind == "cpu" else f"a {kind}"
+    return f"measured: {rate.per_s:,.1f} {rate.unit}/s {each} ({rate.n_runs} runs)"

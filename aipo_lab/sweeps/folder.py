@@ -18,6 +18,7 @@ from aipo_lab.ranking.ranker import RankerResources
 from aipo_lab.sweeps.plan import FoundThings, SweepGraph
 from aipo_lab.sweeps.saved import SavedSweep, SweepSummary, read_summary, read_sweep, saved_store
 from aipo_lab.sweeps.sweep import Sweep, build_trials
+from aipo_lab.sweeps.trial import Method
 
 
 class SweepFolder:
@@ -63,6 +64,7 @@ class SweepFolder:
             "versions": package_versions(),
             "commit": git_commit(),
             "saved_at": datetime.now(UTC).isoformat(timespec="seconds"),
+            **({"methods": {name: dict(changes) for name, changes in sweep.methods.items()}} if sweep.methods else {}),
             "recipe": dict(sweep.base_values),
             "trials": [{"name": trial.name, "settings": dict(trial.settings)} for trial in sweep.trials],
         }
@@ -84,7 +86,8 @@ class SweepFolder:
             )
         saved = read_sweep(self.configuration)
         points = [trial.settings or _own_point(saved) for trial in saved.trials]
-        trials = build_trials(saved.recipe, points, str(self.configuration))
+        methods = {name: Method(changes) for name, changes in saved.methods.items()}
+        trials = build_trials(saved.recipe, points, str(self.configuration), methods=methods)
         sweep = Sweep(
             name=saved.name,
             profile=saved.profile,
@@ -96,6 +99,7 @@ class SweepFolder:
             ),
             description=saved.description,
             source=saved.source,
+            methods=saved.methods,
         )
         models = {
             source: BaseModel(Path(model.folder) if model.folder else None, model.fingerprint)

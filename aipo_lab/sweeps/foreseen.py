@@ -37,6 +37,6 @@ def foresee_graph(sweep: Sweep) -> ForeseenGraph:
         models[source].check_speaks(recipe)
     resources, absences = foresee_resources(recipe.benchmarks for recipe in recipes)
     data, more = foresee_all_data(recipes)
-    rankers, unranked = foresee_ranker_resources(one.rank for one in recipes if one.pairs is None)
+    rankers, unranked = foresee_ranker_resources(one.rank for one in recipes if one.ranks)
     found = FoundThings(models, resources, data, rankers)
     return ForeseenGraph(build_graph(sweep, found), missing + absences + more + unranked)

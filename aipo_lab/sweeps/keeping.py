@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from aipo_lab.core.errors import UserError
-from aipo_lab.results.rows import ResultRow, read_results
+from aipo_lab.results.rows import PAIRS, ResultRow, read_results
 from aipo_lab.sweeps.sweep import Sweep
 
 EarlierRows = Mapping[tuple[str, int], ResultRow]
@@ -38,15 +38,23 @@ def read_earlier(path: Path, sweep: Sweep) -> EarlierRows:
 
 
 def keep_earlier(rows: Sequence[ResultRow], earlier: EarlierRows) -> list[ResultRow]:
-    """`rows`, with the earlier metrics, and the checkpoint they are about, in each that is not complete now but was."""
+    """`rows`, with the earlier metrics, and the checkpoint they are about, in each that is not complete now but was.
+
+    A complete row keeps what was known of its pairs, whose analysis the store may have lost alone.
+    """
     return [
-        _kept(row, earlier[row.trial, row.iteration])
-        if row.state != "complete" and (row.trial, row.iteration) in earlier
-        else row
-        for row in rows
+        _kept(row, earlier[row.trial, row.iteration]) if (row.trial, row.iteration) in earlier else row for row in rows
     ]
 
 
 def _kept(row: ResultRow, before: ResultRow) -> ResultRow:
+    if row.state == "complete":
+        known = {name: value for name, value in before.metrics.items() if name.startswith(f"{PAIRS}/")}
+        lost = known if row.checkpoint == before.checkpoint and f"{PAIRS}/s_ref" not in row.metrics else {}
+        return replace(row, metrics=lost | row.metrics) if lost else row
+    return _before(row, before)
+
+
+def _before(row: ResultRow, before: ResultRow) -> ResultRow:
     """The checkpoint is the earlier one too: another version of the program may give the trial's stages other keys."""
     return replace(row, state="complete", metrics=before.metrics, checkpoint=before.checkpoint)

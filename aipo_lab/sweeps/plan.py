@@ -20,11 +20,13 @@ from aipo_lab.pipeline.base_model import BaseModel, find_base_model
 from aipo_lab.pipeline.data import find_all_data
 from aipo_lab.pipeline.evaluation_graph import JudgingPlace
 from aipo_lab.pipeline.graph import GraphBuilder, TrialGraph
+from aipo_lab.pipeline.placement import recipe_devices
 from aipo_lab.pipeline.recipe import ComputeConfig, Recipe
 from aipo_lab.prompts.reading import FoundData
 from aipo_lab.ranking.ranker import RankerResources
 from aipo_lab.ranking.resources import FoundRankers, find_ranker_resources, ranker_name
 from aipo_lab.stages.definition import STAGE_NAMES, Runtime, StageNode
+from aipo_lab.stages.devices import demand_of
 from aipo_lab.stages.stored import find_stored
 from aipo_lab.sweeps.sweep import Sweep
 from aipo_lab.sweeps.work import n_turns
@@ -118,9 +120,7 @@ def build_graph(
     resources = found.resources if found else find_resources(trial.recipe.benchmarks for trial in sweep.trials)
     data = found.data if found else find_all_data(trial.recipe for trial in sweep.trials)
     rankers = (
-        found.rankers
-        if found
-        else find_ranker_resources(one.recipe.rank for one in sweep.trials if one.recipe.pairs is None)
+        found.rankers if found else find_ranker_resources(one.recipe.rank for one in sweep.trials if one.recipe.ranks)
     )
     graphs = {}
     with _collector_paused():
@@ -157,6 +157,7 @@ def runtime_of(compute: ComputeConfig) -> Runtime:
     return Runtime(
         threads=threads_per_stage(compute),
         device=compute.device,
+        devices=[device.name for device in recipe_devices(compute)],
         checkpoint_interval_s=compute.checkpoint_interval_s,
         parallel=compute.model_dump(include=set(ParallelSettings.model_fields)),
     )
@@ -224,7 +225,8 @@ def known_durations(graph: SweepGraph, store: Store, stored: set[str]) -> dict[s
 def estimate_duration_s(graph: SweepGraph, store: Store, workers: int, stored: set[str] | None = None) -> float | None:
     """Seconds the rest of the sweep should take, from the durations of stored stages of the same kind.
 
-    They are scheduled on the workers as they will be: a trial's stages wait for each other.
+    They are scheduled as they will be, on the devices that they hold, without devices on the workers: a trial's stages
+    wait for each other.
     None when a stage that is left to do has never run in this store. `stored` as for `plan_stages`.
     """
     if stored is None:
@@ -236,11 +238,16 @@ def estimate_duration_s(graph: SweepGraph, store: Store, workers: int, stored: s
         if not known_s[stage]:
             return None
         means_s[stage] = fmean(known_s[stage])
+    n_devices = max((len(node.runtime.devices) for node in left.values()), default=0)
     stages = {
-        reference: SimulatedStage(means_s[node.stage], 1, tuple(node.request.inputs.values()))
+        reference: SimulatedStage(
+            means_s[node.stage],
+            min(demand_of(node).n_devices, n_devices) if node.runtime.devices else 1,
+            tuple(node.request.inputs.values()),
+        )
         for reference, node in left.items()
     }
-    return simulate(stages, max(workers, 1)).wall_s
+    return simulate(stages, n_devices or max(workers, 1)).wall_s
 
 
 def sweep_workers(sweep: Sweep) -> int:

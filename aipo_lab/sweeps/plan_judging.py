@@ -18,15 +18,19 @@ from aipo_lab.judging.calls import CHARACTERS_PER_TOKEN, JudgeRequest
 from aipo_lab.judging.ledger import SharedBudget, command_ledger
 from aipo_lab.judging.money import CostEstimate, Price, estimate_cost, find_price, usd_text
 from aipo_lab.judging.settings import JudgeSettings
+from aipo_lab.pipeline.recipe import Recipe
 from aipo_lab.sweeps.plan import SweepGraph
 from aipo_lab.sweeps.throughputs import throughputs
 from aipo_lab.sweeps.work import n_turns
+
+CANDIDATES = "candidates"
+"""What is judged for a ranking, beside the names of benchmarks."""
 
 
 def judging_costs(
     graph: SweepGraph, store: Store, one_score: Callable[[str, BenchmarksConfig], CostEstimate] | None = None
 ) -> dict[str, CostEstimate]:
-    """The cost of the scores that are left to make, by official benchmark of the sweep.
+    """The cost of the scores that are left to make, by official benchmark, and of judging `candidates` for rankings.
 
     `one_score`: what one of them costs, `benchmark_cost` unless given, an upper estimate: every answer is taken to be
     as long as its cap. Replies that are stored already count as calls. Raises `UserError` and `MissingDependency` as
@@ -45,16 +49,47 @@ def judging_costs(
         if settings not in known:
             known[settings] = (one_score or benchmark_cost)(benchmark, config)
         costs[benchmark] = sum_costs([costs.get(benchmark, CostEstimate(0, 0, 0, 0.0)), *[known[settings]] * n_scores])
-    return costs
+    return costs | _ranking_costs(graph, store)
+
+
+def _ranking_costs(graph: SweepGraph, store: Store) -> dict[str, CostEstimate]:
+    """What rankings that ask a judge cost at most; nothing where none does."""
+    costs = []
+    for name, trial in graph.trials.items():
+        recipe = graph.recipes[name]
+        if recipe.rank.asked_judge() is None:
+            continue
+        for iteration in trial.iterations:
+            node = iteration.steps.get("rank")
+            if node is not None and graph.users[node.reference][0] == name:
+                left = not store.contains(node.stage, node.key)
+                costs += [ranking_cost(recipe, iteration.t)] * left
+    return {CANDIDATES: sum_costs(costs)} if costs else {}
+
+
+def ranking_cost(recipe: Recipe, iteration: int) -> CostEstimate:
+    """What a judge of candidates costs in an iteration, with prompts, responses and replies as long as they may be."""
+    rank, judge = recipe.rank.at(iteration), recipe.rank.asked_judge()
+    assert judge is not None
+    prompt, response = recipe.respond.max_prompt_tokens, recipe.respond.sampling.max_new_tokens
+    calls = read = written = 0
+    for one in rank.questions(recipe.respond.n_candidates):
+        n = recipe.instruct.n_prompts * one.n
+        calls += n
+        read += n * (one.chars // CHARACTERS_PER_TOKEN + prompt + one.candidates * response + one.tokens)
+        written += n * one.most_reply_tokens
+    price = _price_of(judge)
+    return CostEstimate(calls, read, written, None if price is None else price.cost_usd(read, written))
 
 
 @contextmanager
 def open_budget(graph: SweepGraph, ledger: Path, max_cost_usd: float | None) -> Iterator[SharedBudget | None]:
-    """The money all judges of a sweep may spend together while the block runs; None if it has no official benchmark.
+    """The money all judges of a sweep may spend together while the block runs; None if it asks no judge.
 
     The limit is `max_cost_usd`, else the least that a recipe's judge may spend.
     """
-    judges = [recipe.benchmarks.judge for recipe in graph.recipes.values() if recipe.benchmarks.judge is not None]
+    asked = [one for recipe in graph.recipes.values() for one in (recipe.benchmarks.judge, recipe.rank.asked_judge())]
+    judges = [judge for judge in asked if judge is not None]
     if not judges:
         yield None
         return
@@ -118,8 +153,11 @@ def _tabled_cost(name: str, config: BenchmarksConfig, most: bool) -> CostEstimat
 
 
 def _price(config: BenchmarksConfig) -> Price | None:
-    judge = config.judge
-    assert judge is not None
+    assert config.judge is not None
+    return _price_of(config.judge)
+
+
+def _price_of(judge: JudgeSettings) -> Price | None:
     return Price(input=0, output=0) if judge.engine == "local" else find_price(judge.model, judge.prices)
 
 

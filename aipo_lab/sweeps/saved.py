@@ -62,6 +62,7 @@ class SavedSweep(_Saved):
     data: dict[str, FoundData] = Field(default_factory=dict)
     judges: dict[str, dict[str, Any]] = Field(default_factory=dict)
     rankers: dict[str, SavedRanker] = Field(default_factory=dict)
+    methods: dict[str, dict[str, Any]] = Field(default_factory=dict)
     recipe: dict[str, Any]
     trials: list[SavedTrial] = Field(min_length=1)
 

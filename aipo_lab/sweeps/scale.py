@@ -8,7 +8,7 @@ from typing import Any
 from aipo_lab.core.yaml_text import KeyPath, YamlDocument
 from aipo_lab.pipeline.recipe import profile_lineage, profile_names
 
-REPLACED = ("recipe", "space", "description")
+REPLACED = ("recipe", "methods", "space", "description")
 """What a section below `profiles` may say; it stands for the file's own."""
 
 

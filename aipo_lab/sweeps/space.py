@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from aipo_lab.core.config import suggest
 from aipo_lab.core.overrides import given_twice, leaves_of
-from aipo_lab.core.yaml_text import YamlDocument
+from aipo_lab.core.yaml_text import KeyPath, YamlDocument
 from aipo_lab.objectives import get_definition, objective_names
 from aipo_lab.sweeps.trial import is_recipe_key, overrides_of
 
@@ -26,12 +26,16 @@ def entry_place(number: int, document: YamlDocument) -> str:
 
 
 def space_problems(
-    space: Sequence[Mapping[str, Any]], overrides: Sequence[tuple[str, Any]], document: YamlDocument
+    space: Sequence[Mapping[str, Any]],
+    overrides: Sequence[tuple[str, Any]],
+    document: YamlDocument,
+    methods: Collection[str] = (),
 ) -> list[str]:
-    """Every problem of the space itself; `overrides` are what `--set` gives."""
+    """Every problem of the space itself; `overrides`: what `--set` gives, `methods`: names an entry may choose."""
     problems = []
     for number, entry in enumerate(space):
-        found = [*_objective_problems(entry), *_overlaps(entry, overrides)]
+        own = _method_problems(entry, methods) if "method" in entry else _objective_problems(entry)
+        found = [*own, *_empty_grids(entry), *_overlaps(entry, overrides)]
         problems += [f"{entry_place(number, document)}: {problem}" for problem in found]
     return problems
 
@@ -39,7 +43,10 @@ def space_problems(
 def _objective_problems(entry: Mapping[str, Any]) -> list[str]:
     name = entry.get("objective")
     if name is None:
-        return [f"required key 'objective' is missing; valid: {', '.join(objective_names())}"]
+        return [
+            f"required key 'objective' is missing; valid: {', '.join(objective_names())}; or give 'method', one of the "
+            "file's `methods`"
+        ]
     if not isinstance(name, str) or name not in objective_names():
         return [f"unknown objective {name!r}; {suggest(str(name), objective_names())}"]
     valid = [one.rstrip("_") for one in get_definition(name).hyperparameters]
@@ -50,9 +57,33 @@ def _objective_problems(entry: Mapping[str, Any]) -> list[str]:
                 f"unknown key {key!r} for {name}; {suggest(key, valid)}, or a recipe key such as seed or "
                 f"train.learning_rate{_dotted_hint(key, values)}"
             )
-        if isinstance(values, list) and not values:
-            problems.append(f"{key}: the grid is empty; give at least one value")
     return problems
+
+
+def _method_problems(entry: Mapping[str, Any], methods: Collection[str]) -> list[str]:
+    given = entry["method"]
+    names = given if isinstance(given, list) else [given]
+    if not methods:
+        return [f"method {given!r}: the file defines no methods; say what they are in the section `methods`"]
+    valid = [*methods, "all"]
+    problems = [f"unknown method {name!r}; {suggest(str(name), valid)}" for name in names if name not in methods]
+    if "objective" in entry:
+        problems.append("objective: a method says it itself; drop one of the two")
+    for key, values in entry.items():
+        if key not in ("method", "objective") and not is_recipe_key(key):
+            problems.append(
+                f"unknown key {key!r} beside method; give recipe keys such as seed, objective.beta or "
+                f"train.learning_rate{_dotted_hint(key, values)}"
+            )
+    return problems
+
+
+def _empty_grids(entry: Mapping[str, Any]) -> list[str]:
+    return [
+        f"{key}: the grid is empty; give at least one value"
+        for key, values in entry.items()
+        if isinstance(values, list) and not values
+    ]
 
 
 def _dotted_hint(key: str, values: Any) -> str:
@@ -64,7 +95,8 @@ def _dotted_hint(key: str, values: Any) -> str:
 
 def _overlaps(entry: Mapping[str, Any], overrides: Sequence[tuple[str, Any]]) -> list[str]:
     """Settings that the entry gives twice under different names, or that `--set` gives as well."""
-    swept = {key: tuple(dotted.split(".")) for key, (dotted, _) in zip(entry, overrides_of(entry), strict=True)}
+    keys = [key for key in entry if key != "method"]
+    swept = {key: tuple(dotted.split(".")) for key, (dotted, _) in zip(keys, overrides_of(entry), strict=True)}
     problems = [
         f"{key} is set by --set and swept here; drop one of the two"
         for key, value in overrides
@@ -84,11 +116,11 @@ def _overlap(one: tuple[str, ...], other: tuple[str, ...]) -> bool:
     return one[:n] == other[:n]
 
 
-def section_problems(changes: Mapping[str, Any], below: str, document: YamlDocument) -> list[str]:
+def section_problems(changes: Mapping[str, Any], below: KeyPath, document: YamlDocument) -> list[str]:
     """Settings that a section of dotted and nested keys gives twice."""
     problems = []
     for setting, first, second in given_twice(changes):
-        lines = [document.line((below, key) if below else (key,)) for key in (first, second)]
+        lines = [document.line((*below, key)) for key in (first, second)]
         where = " and ".join(f"{key!r} on line {line}" for key, line in zip((first, second), lines, strict=True))
         problems.append(f"line {max(filter(None, lines), default=0)}: {setting} is given twice, by {where}; keep one")
     return problems

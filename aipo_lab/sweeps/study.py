@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -20,9 +21,10 @@ from aipo_lab.results.selection import Selection, parse_rule, select_per_objecti
 from aipo_lab.stages.definition import StageNode
 from aipo_lab.stages.stored import find_stored
 from aipo_lab.sweeps.claiming import claim_folder, sweep_id
-from aipo_lab.sweeps.collect import pipeline_counts, sweep_rows, trial_samples
+from aipo_lab.sweeps.collect import pair_analyses, pipeline_counts, sweep_rows, trial_samples
 from aipo_lab.sweeps.folder import SweepFolder
 from aipo_lab.sweeps.keeping import EarlierRows, keep_earlier, read_earlier
+from aipo_lab.sweeps.linted import LintedPoint, lint_sweep
 from aipo_lab.sweeps.plan import StagePlan, SweepGraph, build_graph, plan_stages
 from aipo_lab.sweeps.recording import Recorder
 from aipo_lab.sweeps.saved import SweepSummary
@@ -182,6 +184,17 @@ class Study:
         present = {name.split("/")[0] for row in rows for name in row.metrics}
         return [name for name in BENCHMARK_METRICS if name in present]
 
+    def write_table(self, name: str, rows: list[ResultRow]) -> list[Path]:
+        """Write a table of the paper with these results beside it, in three formats; see `get_paper_table`."""
+        from aipo_lab.report.paper_tables import get_paper_table
+        from aipo_lab.report.table_files import write_paper_table
+
+        return write_paper_table(get_paper_table(name, self.sweep.name, rows), self.folder.path / "tables")
+
+    def lint(self) -> list[LintedPoint]:
+        """What the data linter finds in the pairs and trainings that are stored."""
+        return lint_sweep(self.graph.trials, self.graph.recipes, self.store)
+
     def selections(self, rows: list[ResultRow]) -> dict[str, dict[str, Selection]]:
         """The best trial of each objective, by benchmark."""
         rule = parse_rule(self.sweep.select)
@@ -202,13 +215,15 @@ class Study:
 
     def _draw_report(self, rows: list[ResultRow]) -> None:
         from aipo_lab.figures.draw import draw_figures
+        from aipo_lab.figures.pairs import draw_pair_figures
         from aipo_lab.report.report import ReportData, build_report
 
         if self.keeps_report():
             return
         selections = self.selections(rows)
-        figures = draw_figures(rows, parse_rule(self.sweep.select), self.folder.figures)
         shown = {one.best.trial for chosen in selections.values() for one in chosen.values()}
+        figures = draw_figures(rows, parse_rule(self.sweep.select), self.folder.figures)
+        figures |= draw_pair_figures(pair_analyses(self.graph.trials, shown, self.store), self.folder.figures)
         trials = [trial for trial in self.sweep.trials if trial.name in shown]
         data = ReportData(
             name=self.sweep.name,
@@ -230,8 +245,11 @@ class Study:
                 for row in pipeline_counts(trial, self.graph.trials[trial.name], self.store)
             ],
             figures=figures,
+            warnings=[point.row for point in self.lint()],
         )
         build_report(data, self.folder.report)
+        if (table := re.match(r"table[1-5](?!\d)", self.sweep.name)) is not None and selections:
+            self.write_table(table[0], rows)
 
     def _stage_counts(self) -> dict[str, dict[str, int]]:
         """By stage: computed in this sweep, shared between its trials, reused from earlier work."""

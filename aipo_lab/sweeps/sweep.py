@@ -2,92 +2,32 @@
 
 from __future__ import annotations
 
-import re
-import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field, field_validator
-
 from aipo_lab.benchmarks.catalogue import BENCHMARKS
-from aipo_lab.core.config import StrictModel, read_yaml_document, suggest, validate
+from aipo_lab.core.config import read_yaml_document, suggest, validate
 from aipo_lab.core.errors import UserError
 from aipo_lab.core.origins import Origins, file_origins
 from aipo_lab.core.overrides import apply_all, apply_overrides, set_text
 from aipo_lab.core.yaml_text import YamlDocument
 from aipo_lab.pipeline.checks import CHECKS, RECIPE_CHECKS, check_recipes
-from aipo_lab.pipeline.recipe import Recipe, build_recipe, profile_names, profile_values, recipe_document
+from aipo_lab.pipeline.recipe import Recipe, build_recipe, is_recipe, profile_names, profile_values, recipe_document
 from aipo_lab.results.selection import SelectionRule, parse_rule
+from aipo_lab.sweeps.methods import load_methods, with_methods_named
 from aipo_lab.sweeps.scale import at_profile
 from aipo_lab.sweeps.space import entry_place, grid, section_problems, space_problems
+from aipo_lab.sweeps.spec import SweepSpec
 from aipo_lab.sweeps.trial import Trial, build_trials, point_origins, trial_name
 
 __all__ = ["Sweep", "Trial", "build_trials", "load_sweep", "single_run", "trial_name"]
 
-RESERVED_NAMES = ("store", "evaluations")
-"""Folders of `runs/` that are not sweeps'."""
-
-
-class ScaleSpec(StrictModel):
-    """What a sweep file says instead for another profile."""
-
-    description: str = Field("", description="what the sweep is for, at this scale")
-    recipe: dict[str, Any] = Field(default_factory=dict, description="stands for the file's recipe")
-    space: list[dict[str, Any]] | None = Field(None, min_length=1, description="stands for the file's space")
-
-
-class SweepSpec(StrictModel):
-    """A sweep file."""
-
-    name: str = Field(
-        description="name of the sweep and of its output folder: letters, digits, . _ -, the first a letter or digit"
-    )
-    profile: str = Field("micro", description="profile every trial starts from")
-    description: str = Field("", description="what the sweep is for")
-    recipe: dict[str, Any] = Field(
-        default_factory=dict, description="changes to the profile for all trials: dotted keys and values"
-    )
-    space: list[dict[str, Any]] = Field(
-        min_length=1,
-        description="grids: each entry an objective and lists of values for its hyperparameters or recipe keys",
-    )
-    select: str = Field("top_left", description="rule that picks the best trial")
-    profiles: dict[str, ScaleSpec] = Field(
-        default_factory=dict,
-        description="by profile: a recipe, space and description that stand for the file's with that profile, or one "
-        "that builds on it",
-    )
-
-    @field_validator("name", mode="before")
-    @classmethod
-    def _one_spelling(cls, name: object) -> object:
-        """Composed and decomposed letters look the same, and are the same file to some systems."""
-        return unicodedata.normalize("NFC", name) if isinstance(name, str) else name
-
-    @field_validator("profiles")
-    @classmethod
-    def _known_profiles(cls, profiles: dict[str, ScaleSpec]) -> dict[str, ScaleSpec]:
-        if unknown := [name for name in profiles if name not in profile_names()]:
-            raise ValueError(f"unknown profile {unknown[0]!r}; {suggest(unknown[0], profile_names())}")
-        return profiles
-
-    @field_validator("name")
-    @classmethod
-    def _names_a_folder(cls, name: str) -> str:
-        if not re.fullmatch(r"\w[\w.-]{0,99}", name):
-            raise ValueError(
-                "names the output folder: at most 100 letters, digits, dots, _ and -, the first a letter or digit"
-            )
-        if name.casefold() in RESERVED_NAMES:
-            raise ValueError(f"runs/{name} is a folder of the program itself; choose another name")
-        return name
-
 
 @dataclass(frozen=True)
 class Sweep:
-    """A sweep with all its trials, ready to run."""
+    """A sweep with all its trials, ready to run; `methods`: what each method that they name changes."""
 
     name: str
     profile: str
@@ -96,6 +36,7 @@ class Sweep:
     trials: tuple[Trial, ...]
     description: str = ""
     source: str = field(default="", compare=False)
+    methods: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
 def load_sweep(
@@ -116,17 +57,26 @@ def load_sweep(
     document = at_profile(read_yaml_document(path, "sweep file"), profile)
     source = _with_settings(f"sweep file {path}", overrides)
     spec = validate(SweepSpec, document.value, f"sweep file {path}", file_origins(document))
-    problems = section_problems(spec.recipe, "recipe", document) + space_problems(spec.space, overrides, document)
+    space = with_methods_named(spec.space, list(spec.methods))
+    problems = section_problems(spec.recipe, ("recipe",), document)
+    problems += space_problems(space, overrides, document, spec.methods)
     if problems:
         raise UserError.from_problems(f"{source} is not valid:", problems)
     rule = parse_rule(spec.select)
+    methods = {
+        name: method.with_overrides(overrides)
+        for name, method in load_methods(spec.methods, document, path, profile or spec.profile).items()
+    }
     base = _base_values(profile, spec.profile, document, source)
     origins = _change(base, spec.recipe, file_origins(document, ("recipe",)), overrides, source)
-    places = [entry_place(number, document) for number, entry in enumerate(spec.space) for _ in grid(entry)]
-    trials = build_trials(base, [point for entry in spec.space for point in grid(entry)], source, origins, places)
+    places = [entry_place(number, document) for number, entry in enumerate(space) for _ in grid(entry)]
+    points = [point for entry in space for point in grid(entry)]
+    trials = build_trials(base, points, source, origins, places, methods)
     _check_metric(rule, trials[0].recipe)
     if check:
-        written = [point_origins(origins, trial.settings, place) for trial, place in zip(trials, places, strict=True)]
+        written = [
+            point_origins(origins, trial.settings, place, methods) for trial, place in zip(trials, places, strict=True)
+        ]
         recipes = list(zip((trial.recipe for trial in trials), written, strict=True))
         check_recipes(recipes, source, RECIPE_CHECKS if elsewhere else CHECKS)
     _pin_judge(base, trials[0].recipe)
@@ -138,21 +88,39 @@ def load_sweep(
         trials=trials,
         description=spec.description,
         source=str(path),
+        methods={name: method.changes for name, method in methods.items()},
     )
 
 
-def single_run(recipe_or_profile: str, overrides: Sequence[tuple[str, Any]] = (), check: bool = False) -> Sweep:
-    """A sweep of one trial, from a profile or a recipe file; with `check`, one that this machine can run."""
+def load_plannable(path: Path, profile: str | None, overrides: Sequence[tuple[str, Any]]) -> Sweep:
+    """What `plan` takes, that some machine could run: a sweep file, or a recipe or profile as a sweep of one trial.
+
+    Raises `UserError` as `load_sweep` does, and for a `profile` beside a recipe.
+    """
+    if not is_recipe(path):
+        return load_sweep(path, profile, overrides, check=True, elsewhere=True)
+    if profile is not None:
+        raise UserError(f"{path} is a recipe or profile, which says itself what it starts from; leave out --profile")
+    return single_run(str(path), overrides, check=True, elsewhere=True)
+
+
+def single_run(
+    recipe_or_profile: str,
+    overrides: Sequence[tuple[str, Any]] = (),
+    check: bool = False,
+    elsewhere: bool = False,
+) -> Sweep:
+    """A sweep of one trial, from a profile or a recipe file; `check` and `elsewhere` as of `load_sweep`."""
     document = recipe_document(recipe_or_profile)
     source = _with_settings(f"recipe {recipe_or_profile}", overrides)
     changes = dict(document.value)
-    if problems := section_problems(changes, "", document):
+    if problems := section_problems(changes, (), document):
         raise UserError.from_problems(f"{source} is not valid:", problems)
     values = _base_values(None, changes.pop("profile", "micro"), document, source)
     origins = _change(values, changes, file_origins(document), overrides, source)
     recipe = build_recipe(values, source=source, origins=origins)
     if check:
-        check_recipes([(recipe, origins)], source)
+        check_recipes([(recipe, origins)], source, RECIPE_CHECKS if elsewhere else CHECKS)
     _pin_judge(values, recipe)
     name = f"{Path(recipe_or_profile).stem}-{recipe.objective.name}"
     trial = Trial(recipe.objective.name, {}, recipe)

@@ -29,6 +29,13 @@ class Gpu(StrictModel):
     source: str = Field(min_length=1, description="where these come from")
 
 
+class Processor(StrictModel):
+    """What a thread of a processor reaches in float32."""
+
+    gflops: dict[str, Figure] = Field(description="GFLOP/s of a thread by kind of work, as for GPUs")
+    start_s: Figure = Field(description="seconds in which a stage starts and loads what it needs")
+
+
 class RankerWork(StrictModel):
     """What a pairwise ranker computes: every ordered pair of a prompt's candidates."""
 
@@ -53,8 +60,10 @@ class Throughputs(StrictModel):
 
     gpus: dict[str, Gpu] = Field(description="by name, as --gpu takes it")
     shares: dict[str, Figure] = Field(description="share of a GPU's peak by kind of work")
+    processor: Processor = Field(description="a machine without a GPU")
     rankers: dict[str, RankerWork] = Field(description="by ranker")
     lengths: dict[str, Figure] = Field(description="mean tokens by what is written or read")
+    counts: dict[str, Figure] = Field(description="how many there are of what is not here to be counted")
     yields: dict[str, Figure] = Field(description="share kept by stage")
     judging: dict[str, JudgeWork] = Field(description="by official benchmark")
     times: dict[str, Figure] = Field(description="seconds")

@@ -7,12 +7,14 @@ import json
 import unicodedata
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 from aipo_lab.core.errors import UserError
 from aipo_lab.core.numbers import value_text
 from aipo_lab.core.origins import Origins
+from aipo_lab.core.overrides import set_text
 from aipo_lab.pipeline.recipe import Recipe, build_recipe
 
 PLAIN_RECIPE_KEYS = ("seed", "iterations", "reference", "ema_decay", "data", "start")
@@ -22,6 +24,26 @@ HYPERPARAMETERS = ("beta", "alpha", "gamma", "lambda", "label_smoothing")
 ABBREVIATIONS = {"beta": "b", "alpha": "a", "gamma": "g", "lambda": "l", "label_smoothing": "e"}
 MAX_NAME_LENGTH = 120
 """Characters of a trial's name: it must fit a file name and a column."""
+
+
+@dataclass(frozen=True)
+class Method:
+    """A fragment of a recipe: dotted keys with values in the order they apply, and where they were written."""
+
+    changes: Mapping[str, Any]
+    origins: Origins = field(default_factory=Origins)
+
+    def with_overrides(self, overrides: Sequence[tuple[str, Any]]) -> Method:
+        """The fragment with what `--set` gives applied after it."""
+        given = dict(overrides)
+        kept = {key: value for key, value in self.changes.items() if key not in given}
+        origins = self.origins
+        for override in overrides:
+            origins = origins.with_place(tuple(override[0].split(".")), set_text(override))
+        return Method(kept | given, origins)
+
+
+NO_METHODS: Mapping[str, Method] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -41,7 +63,7 @@ class Trial:
         """What distinguishes the trial, as text by YAML name: its objective's hyperparameters in full, and
         the recipe keys the sweep varies."""
         settings = [self.recipe.objective.at(t).hyperparameters for t in range(self.recipe.iterations)]
-        shown = {}
+        shown = {"method": str(self.settings["method"])} if "method" in self.settings else {}
         for name in self.recipe.objective.definition.hyperparameters:
             values = [one[name] for one in settings]
             yaml_name = name.rstrip("_")
@@ -72,18 +94,21 @@ def build_trials(
     source: str,
     origins: Origins | None = None,
     places: Sequence[str] | None = None,
+    methods: Mapping[str, Method] = NO_METHODS,
 ) -> tuple[Trial, ...]:
     """One trial per point; problems of all of them are reported together, each once.
 
-    `origins` say where `base` was written and `places` where each point was, for errors.
+    `origins` say where `base` was written and `places` where each point was, for errors. A point may name one of
+    `methods`, which changes `base` before the point does.
     """
     places = places or [f"trial {number}" for number in range(1, len(points) + 1)]
     trials: list[Trial] = []
     problems: dict[str, None] = {}
     for point, place in zip(points, places, strict=True):
-        written = point_origins(origins or Origins(), point, place)
+        written = point_origins(origins or Origins(), point, place, methods)
         try:
-            recipe = build_recipe(base, overrides_of(point), f"trial {trial_name(point)}", written)
+            changes = [*_method_changes(point, methods), *overrides_of(point)]
+            recipe = build_recipe(base, changes, f"trial {trial_name(point)}", written)
             trials.append(Trial(trial_name(point), point, recipe))
         except UserError as error:
             problems |= dict.fromkeys(error.problems or [f"{place}: {error}"])
@@ -94,8 +119,18 @@ def build_trials(
     return _with_unique_names(trials)
 
 
-def point_origins(origins: Origins, point: Mapping[str, Any], place: str) -> Origins:
-    """Where a trial's settings were written: those of its point at `place`, all others where `origins` say."""
+def _method_changes(point: Mapping[str, Any], methods: Mapping[str, Method]) -> list[tuple[str, Any]]:
+    """What the method of a point changes; nothing for a point without one."""
+    return list(methods[point["method"]].changes.items()) if "method" in point else []
+
+
+def point_origins(
+    origins: Origins, point: Mapping[str, Any], place: str, methods: Mapping[str, Method] = NO_METHODS
+) -> Origins:
+    """Where a trial's settings were written: its point's at `place`, others where its method or else `origins` say."""
+    if "method" in point:
+        for path, where in methods[point["method"]].origins.places.items():
+            origins = origins.with_place(path, where)
     for dotted, _ in overrides_of(point):
         origins = origins.with_place(tuple(dotted.split(".")), place)
     return origins
@@ -147,10 +182,10 @@ def _digest(text: str) -> str:
 
 
 def trial_name(point: Mapping[str, Any]) -> str:
-    """A readable name: `aipo-b0.1-a0.05-l0.2`, with swept recipe keys in full."""
-    parts = [str(point["objective"])]
+    """A readable name: `aipo-b0.1-a0.05-l0.2`, with swept recipe keys in full; a method's is `sdpo-seed=1`."""
+    parts = [str(point["method"] if "method" in point else point["objective"])]
     for key, value in point.items():
-        if key != "objective":
+        if key not in ("objective", "method"):
             short = ABBREVIATIONS.get(key, f"{_clean(key)}=")
             parts.append(short + "_".join(_name_part(one) for one in (value if isinstance(value, list) else [value])))
     name = "-".join(parts)
@@ -177,4 +212,4 @@ def is_recipe_key(key: str) -> bool:
 def overrides_of(point: Mapping[str, Any]) -> list[tuple[str, Any]]:
     """A point as dotted recipe keys."""
     dotted = {"objective": "objective.name"} | {name: f"objective.{name}" for name in HYPERPARAMETERS}
-    return [(dotted.get(key, key), value) for key, value in point.items()]
+    return [(dotted.get(key, key), value) for key, value in point.items() if key != "method"]

@@ -5,17 +5,33 @@ Twice: what is expected, with mean lengths and yields, and the most that the rec
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from aipo_lab.benchmarks.catalogue import official_entry
+from aipo_lab.benchmarks.catalogue import needs_judge, official_entry
+from aipo_lab.judging.calls import CHARACTERS_PER_TOKEN
 from aipo_lab.pipeline.recipe import Recipe
+from aipo_lab.ranking.ranker import JudgeQuestions
 from aipo_lab.stages.definition import StageNode
+from aipo_lab.stages.rank import RankConfig
 from aipo_lab.sweeps.throughputs import Throughputs
 
 Lengths = Callable[[str, StageNode], float | None]
 """The mean tokens measured of what a stage writes, or None."""
+
+
+@dataclass(frozen=True)
+class PairCount:
+    """Given pairs of one training: how many, and the mean tokens of a prompt and a response (None: not known)."""
+
+    pairs: float
+    prompt_tokens: float | None = None
+    response_tokens: float | None = None
+
+
+Given = Callable[[StageNode, Recipe], PairCount | None]
+"""The given pairs that a stage trains on or scores; None where they are generated."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +59,7 @@ class WorkEstimator:
     table: Throughputs
     most: bool = False
     measured: Lengths = lambda _, __: None
+    given: Given = lambda _, __: None
 
     def work(self, node: StageNode, recipe: Recipe) -> Work:
         """The work of one run of the node's stage."""
@@ -68,10 +85,26 @@ class WorkEstimator:
     def _rank(self, node: StageNode, recipe: Recipe) -> Work:
         n_prompts, n = recipe.instruct.n_prompts, recipe.respond.n_candidates
         ranker = self.table.rankers.get(recipe.rank.ranker)
+        if questions := RankConfig.model_validate(node.request.config).settings.questions(n):
+            return self._asked(node, recipe, questions)
         if ranker is None:
             return Work(items=n_prompts)
         pair = self._prompt(recipe, recipe.respond.max_prompt_tokens) + 2 * self._response(node, recipe)
         return Work(ranked=n_prompts * n * (n - 1) * min(pair, ranker.most_tokens), items=n_prompts)
+
+    def _asked(self, node: StageNode, recipe: Recipe, questions: Sequence[JudgeQuestions]) -> Work:
+        """What a ranker asks in words: replies of the policy's engine, or calls of a judge."""
+        n_prompts = recipe.instruct.n_prompts
+        if not recipe.rank.asks_policy():
+            return Work(items=n_prompts, calls=n_prompts * sum(one.n for one in questions))
+        prompt = self._prompt(recipe, recipe.respond.max_prompt_tokens)
+        response = self._response(node, recipe)
+        read = sum(
+            one.n * (one.chars / CHARACTERS_PER_TOKEN + prompt + one.candidates * response + one.tokens)
+            for one in questions
+        )
+        written = sum(one.n * one.most_reply_tokens for one in questions)
+        return Work(read=n_prompts * read, written=n_prompts * written, items=n_prompts)
 
     def _reference(self, node: StageNode, recipe: Recipe) -> Work:
         pairs, tokens = self._pairs(node, recipe)
@@ -91,6 +124,8 @@ class WorkEstimator:
         return self._answers(node, n_turns(node.request.config), cap, name)
 
     def _judge_official(self, node: StageNode, _: Recipe) -> Work:
+        if not needs_judge(node.request.config["benchmark"]):
+            return Work()
         judging = self.table.judging.get(node.request.config["benchmark"])
         calls = judging.calls if judging else official_entry(node.request.config["benchmark"]).verdicts_per_question
         return Work(calls=n_turns(node.request.config) * calls)
@@ -101,10 +136,17 @@ class WorkEstimator:
         return Work(read=n * self.table.lengths["question"].value, written=n * each, items=n)
 
     def _pairs(self, node: StageNode, recipe: Recipe) -> tuple[float, float]:
-        """Pairs of an iteration, and tokens of one, whose prompt is computed once."""
+        """Pairs of a training, and tokens of one, whose prompt is computed once."""
+        caps = recipe.train.max_prompt_tokens, recipe.train.max_response_tokens
+        given = self.given(node, recipe)
+        if given is not None:
+            lengths = self.table.lengths
+            means = given.prompt_tokens or lengths["prompt"].value, given.response_tokens or lengths["response"].value
+            prompt, response = caps if self.most else map(min, means, caps)
+            return given.pairs, prompt + 2 * response
         kept = 1.0 if self.most else self.table.yields["pairs"].value
-        response = min(self._response(node, recipe), recipe.train.max_response_tokens)
-        prompt = self._prompt(recipe, recipe.train.max_prompt_tokens)
+        response = min(self._response(node, recipe), caps[1])
+        prompt = self._prompt(recipe, caps[0])
         return recipe.instruct.n_prompts * kept, prompt + 2 * response
 
     def _prompt(self, recipe: Recipe, cap: int) -> float:

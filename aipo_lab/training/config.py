@@ -131,8 +131,13 @@ class ParallelSettings(StrictModel):
         "same numbers",
     )
     device_gib: float | None = Field(
-        None, gt=0, description="memory of a device in GiB, for plans and refusals; none: what torch finds, on a GPU"
+        None, gt=0, description="memory of a device in GiB, for plans and refusals; none: what is found, on a GPU"
     )
     deepspeed: dict[str, Any] | None = Field(
         None, description="your own DeepSpeed configuration, or the name of its JSON file; must agree with the recipe"
     )
+
+
+def is_divided(parallel: ParallelSettings) -> bool:
+    """Whether a reference pass too is spread over the processes, as none of them holds the whole policy."""
+    return parallel.parallel == "fsdp" and parallel.processes > 1

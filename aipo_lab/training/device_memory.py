@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from aipo_lab.core.devices import find_devices
 from aipo_lab.core.errors import StageFailed
 from aipo_lab.models.size import model_shape, model_size
 from aipo_lab.training.config import ParallelSettings, TrainConfig
@@ -19,14 +20,10 @@ def find_model(source: str, folder: Path | None) -> Model | None:
 
 
 def device_gib(device: str, parallel: ParallelSettings) -> float | None:
-    """GiB of a device: as given, else as torch finds on a GPU; None for a processor."""
+    """GiB of a device: as given, else what the smallest of the GPUs here has; None for a processor."""
     if parallel.device_gib is not None or not device.startswith("cuda"):
         return parallel.device_gib
-    import torch
-
-    if not torch.cuda.is_available():
-        return None
-    return float(torch.cuda.get_device_properties(torch.device(device)).total_memory) / 2**30
+    return min((one.memory_gib for one in find_devices() if one.memory_gib is not None), default=None)
 
 
 def settle_checkpointing(config: TrainConfig, parallel: ParallelSettings, folder: Path, device: str) -> TrainConfig:

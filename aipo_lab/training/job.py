@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
@@ -38,6 +38,7 @@ REFERENCE_COLUMNS = ("chosen_logps", "rejected_logps", "chosen_tail_logps", "rej
 class TrainingJob(StrictModel):
     """All that a process needs to know to take part in a training."""
 
+    kind: Literal["training"] = "training"
     config: TrainConfig = Field(description="settings of the training")
     parallel: ParallelSettings = Field(description="how it is spread over processes")
     model: Path = Field(description="folder of the policy at the start")

@@ -1,4 +1,4 @@
-"""Running a training in several processes through torchrun, and hearing from it."""
+"""Running a training or a reference pass in several processes through torchrun, and hearing from it."""
 
 from __future__ import annotations
 
@@ -18,11 +18,12 @@ from aipo_lab.core.errors import MissingDependency, StageFailed
 from aipo_lab.core.jsonl import read_json, write_text_atomically
 from aipo_lab.core.progress import Progress
 from aipo_lab.training.job import TrainingJob
+from aipo_lab.training.reference_job import ReferenceJob
 
 POLL_S = 0.2
 
 
-def launch(job: TrainingJob, progress: Progress) -> dict[str, Any]:
+def launch(job: TrainingJob | ReferenceJob, progress: Progress) -> dict[str, Any]:
     """Run the job in `job.parallel.processes` processes on this machine; returns the stage's summary.
 
     Raises `StageFailed` with the reason the failed process gave, `MissingDependency` without DeepSpeed where it is
@@ -46,13 +47,13 @@ def launch(job: TrainingJob, progress: Progress) -> dict[str, Any]:
         return _outcome(folder, code)
 
 
-def _command(job: TrainingJob, folder: Path) -> list[str]:
+def _command(job: TrainingJob | ReferenceJob, folder: Path) -> list[str]:
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
     processes = ["--nproc-per-node", str(job.parallel.processes), "--max-restarts", "0"]
     return [*torchrun, *processes, "-m", "aipo_lab.training.ranks", str(folder / "job.json")]
 
 
-def _environment(job: TrainingJob) -> dict[str, str]:
+def _environment(job: TrainingJob | ReferenceJob) -> dict[str, str]:
     threads = max(1, job.threads // job.parallel.processes)
     return os.environ | {"OMP_NUM_THREADS": str(threads), "DS_ACCELERATOR": job.device, "TORCH_CPP_LOG_LEVEL": "ERROR"}
 
@@ -85,6 +86,6 @@ def _outcome(folder: Path, code: int) -> dict[str, Any]:
     if (folder / "failure.json").is_file():
         raise StageFailed(read_json(folder / "failure.json")["reason"])
     if code or not (folder / "summary.json").is_file():
-        raise StageFailed(f"a process of the training ended with exit code {code}; its output is in the stage's log")
+        raise StageFailed(f"one of the processes ended with exit code {code}; its output is in the stage's log")
     summary: dict[str, Any] = read_json(folder / "summary.json")
     return summary

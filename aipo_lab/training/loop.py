@@ -95,7 +95,7 @@ class PairTrainer:
 
         curve = checkpoints.restore(self.updater, self.device) if checkpoints else []
         model = self.policy.model
-        checkpointing = gradient_checkpointing(model, self.settings.gradient_checkpointing)
+        checkpointing = gradient_checkpointing(model, self.settings.gradient_checkpointing is True)
         with checkpointing, frozen_garbage(), fused_layers(model, wanted=self.updater.fused):
             for step, indices in enumerate(self.batches[len(curve) :], start=len(curve) + 1):
                 curve.append(self._timed_step(step, indices))

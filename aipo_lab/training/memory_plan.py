@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from aipo_lab.models.size import ModelShape
-from aipo_lab.training.config import ParallelSettings, TrainSettings
+from aipo_lab.training.config import ParallelSettings, TrainSettings, is_divided
 
 GIB = 2**30
 CHUNK_LOGITS = 3 << 24
@@ -94,8 +94,8 @@ def plan_reference(
     """The most a reference pass holds on one device: weights, and one layer at work."""
     weight = BYTES[settings.weights]
     parts = {
-        "weights": model.parameters * weight / (parallel.processes if shards_weights(parallel) else 1),
-        "gathered": _gathered(model, weight, parallel, with_gradients=False),
+        "weights": model.parameters * weight / (parallel.processes if is_divided(parallel) else 1),
+        "gathered": _gathered(model, weight, parallel, with_gradients=False) if is_divided(parallel) else 0.0,
         "activations": _layer_bytes(model.shape, settings) * micro_batch_tokens(settings),
         "working": 8 * min(CHUNK_LOGITS, model.shape.vocabulary * micro_batch_tokens(settings)),
         "context": GIB * CONTEXT_GIB.get(device.split(":")[0], 0.0),

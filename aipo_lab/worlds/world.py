@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from pydantic import Field, field_validator
 
@@ -32,6 +32,15 @@ class World(Protocol):
 
     def benchmark_prompts(self, n: int | None = None) -> list[str]:
         """The first `n` distinct held-out instructions; none of them is in the pool."""
+        ...
+
+
+@runtime_checkable
+class WrittenWorld(Protocol):
+    """A world whose instructions have been answered by writers other than the policy, as in a preference dataset."""
+
+    def written_responses(self, prompt: str) -> list[str]:
+        """At least two responses to `prompt`, of differing quality; always the same ones in the same order."""
         ...
 
 

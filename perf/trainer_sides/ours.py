@@ -22,18 +22,35 @@ from aipo_lab.training.pairs import EncodedPair, encode_pairs
 def main() -> None:
     given = json.loads(sys.argv[1])
     torch.set_num_threads(given["threads"])
-    policy = load_policy(Path(given["model"]), "cpu", "float32")
+    policy = load_policy(Path(given["model"]), given["device"], "float32")
     rows = json.loads(Path(given["pairs"]).read_text())
     settings = TrainSettings(
-        learning_rate=5e-7, batch_size=given["batch_size"], micro_batch_tokens=given["micro_batch_tokens"]
+        learning_rate=5e-7,
+        batch_size=given["batch_size"],
+        micro_batch_tokens=given["micro_batch_tokens"],
+        precision="float32" if given["device"] == "cpu" else "bfloat16",
     )
-    turns = Turns()
+    turns = Turns(given["device"])
     pairs, _ = encode_pairs(rows, policy.tokenizer, settings.max_prompt_tokens, settings.max_response_tokens)
-    reference = all_pair_logps(policy.model, pairs, policy.pad_token_id, settings.micro_batch_tokens, lambda *_: None)
+    reference = all_pair_logps(
+        policy.model,
+        pairs,
+        policy.pad_token_id,
+        settings.micro_batch_tokens,
+        lambda *_: None,
+        settings.precision,
+        *((None, None) if settings.precision == "float32" else (settings.batch_size, 0)),
+    )
     trainer = PairTrainer(policy, pairs, reference, get_objective("dpo"), settings, 0)
     turns.done("start")
-    curve = trainer.run(lambda step, *_: turns.done(f"step {step}"))
+    tokens = [sum(tokens_of(pairs[i]) for i in batch) for batch in trainer.batches]
+    curve = trainer.run(lambda step, *_: turns.done(f"step {step}", tokens[step - 1]))
     turns.finish(facts(trainer, pairs, settings.micro_batch_tokens) | {"final_loss": curve[-1]["loss"]})
+
+
+def tokens_of(pair: EncodedPair) -> int:
+    """Tokens of a pair as its two sequences have them, the prompt in each."""
+    return 2 * len(pair.prompt) + len(pair.chosen) + len(pair.rejected)
 
 
 def facts(trainer: PairTrainer, pairs: list[EncodedPair], max_tokens: int) -> dict[str, float]:
@@ -60,7 +77,7 @@ def facts(trainer: PairTrainer, pairs: list[EncodedPair], max_tokens: int) -> di
     of_training, computed, padding = flop_per_pass(trainer.batches)
     return {
         "pairs": len(pairs),
-        "tokens": sum(2 * len(p.prompt) + len(p.chosen) + len(p.rejected) for p in pairs),
+        "tokens": sum(map(tokens_of, pairs)),
         "computed_tokens": computed,
         "padding_share": padding / computed,
         "flop": of_reference + 3 * of_training,

@@ -152,6 +152,15 @@ def test_verify_checks_what_the_key_says(store: Store, artifact: Artifact) -> No
     assert "manifest.json says what has the key" in found.output
 
 
+def test_an_artifact_that_plug_ins_made_is_intact(store: Store) -> None:
+    made = store.make(ArtifactRequest("pair", 3, {"a": 1}, {}, {"rankers": {"mine": "1.0"}}), build)
+    found = CliRunner().invoke(main, ["store", "verify", "--store", str(store.root)])
+    assert (found.exit_code, "all intact" in found.output) == (0, True)
+    edit_manifest(made.path, plugins={"rankers": {"mine": "2.0"}})
+    found = CliRunner().invoke(main, ["store", "verify", "--store", str(store.root)])
+    assert (found.exit_code, "says what has the key" in found.output) == (1, True)
+
+
 def test_verify_without_a_store_says_what_to_give(tmp_path: Path) -> None:
     found = CliRunner().invoke(main, ["store", "verify", "--store", str(tmp_path / "none")])
     assert (found.exit_code, "--store" in found.output) == (2, True)

@@ -57,7 +57,7 @@ def test_conditions_hold_of_every_pair_and_are_named_where_nothing_meets_them(
     for pair in pairs:
         assert pair.margin >= margin - 1e-9
         assert pair.length_ratio <= ratio
-    assert reason in ({None} if pairs else {"all_tied", "margin_too_small", "length_ratio"})
+    assert reason in ({None} if pairs else {"all_tied", "margin_too_small", "length_ratio", "outside_tiers"})
 
 
 def test_the_last_bits_of_a_subtraction_decide_nothing() -> None:
@@ -173,3 +173,14 @@ def test_a_recipe_refuses_what_selection_does_not_know() -> None:
     named = ("select.rule", "select.max_length_ratio", "select.min_margin", "'lenght_penalty'")
     assert len(caught.value.problems) == len(named)
     assert all(any(name in problem for problem in caught.value.problems) for name in named)
+
+
+def test_quality_tiers_take_the_shortest_of_the_best_and_the_longest_of_the_worst() -> None:
+    row = ranked([5.0, 4.5, 4.0, 1.0, 0.5, 0.0], [30, 20, 10, 40, 25, 15])
+    assert places(row, rule="quality_tiers", tier=0.0) == [(0, 5)]
+    assert places(row, rule="quality_tiers", tier=0.1) == [(1, 4)]
+    assert places(row, rule="quality_tiers", tier=0.2) == [(2, 3)]
+    assert places(row, rule="quality_tiers", tier=0.2, pairs_per_prompt=9) == [(2, 3), (1, 4), (0, 5)]
+    assert places(row, rule="quality_tiers", tier=1.0) == [(2, 3)]
+    assert places(ranked([2.0, 2.0, 0.0], [9, 4, 5]), rule="quality_tiers", tier=0.0) == [(1, 2)]
+    assert selected(row, rule="quality_tiers", tier=0.0, max_length_ratio=1.3).reason == "outside_tiers"

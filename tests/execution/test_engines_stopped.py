@@ -45,9 +45,10 @@ def unmakeable(stage: str, number: int) -> StageNode:
 def test_before_a_stage_that_needs_memory_idle_workers_are_told(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     executor = InlineExecutor(store, 2)
     try:
-        for number in range(2):  # both workers have run something and are idle
+        running = [executor.submit(unmakeable("pair", number), lambda *_: None) for number in range(2)]
+        for future in running:  # both workers have run something and are idle
             with pytest.raises(Exception, match="its input"):
-                executor.submit(unmakeable("pair", number), lambda *_: None).result(timeout=120)
+                future.result(timeout=120)
         started = [worker for worker in executor._all if worker.process is not None]
         told: list[object] = []
         for worker in executor._all:

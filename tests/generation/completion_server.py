@@ -136,6 +136,9 @@ class CompletionServer:
                 if fault in STATUS_FAULTS:
                     status, message = STATUS_FAULTS[fault]
                     self.send(status, json.dumps({"error": {"message": message, "code": fault}}).encode())
+                elif body["n"] > 1 and not body["temperature"]:  # so does vLLM's server
+                    message = f"n must be 1 when using greedy sampling, got {body['n']}."
+                    self.send(400, json.dumps({"error": {"message": message}}).encode())
                 elif fault == "hang":
                     until_s = time.monotonic() + server.hang_s
                     while time.monotonic() < until_s and not server._closing.wait(0.02):

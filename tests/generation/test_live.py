@@ -11,6 +11,7 @@ import pytest
 from aipo_lab.core.store import ArtifactRequest, Store
 from aipo_lab.generation.engine import Completion, SamplingConfig
 from aipo_lab.generation.live import live_engine, stop_live_engines
+from aipo_lab.models.policy import POLICIES, Policy
 from aipo_lab.stages.definition import MEMORY_STAGES, StageNode, get_stage, run_stage
 
 
@@ -50,6 +51,13 @@ def test_the_same_weights_get_the_same_engine_and_others_its_place() -> None:
     assert (first.is_alive, second.is_alive) == (False, True)
     again = live_engine("a", Tenant)
     assert again is not first and not second.is_alive
+
+
+def test_policies_in_memory_make_room_for_an_engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    POLICIES.put(tmp_path, "cpu", "float32", Policy(None, None))
+    held: list[int] = []
+    live_engine("a", lambda: held.append(len(POLICIES._policies)) or Tenant())  # type: ignore[func-returns-value]
+    assert held == [0]
 
 
 def test_one_that_died_is_replaced() -> None:

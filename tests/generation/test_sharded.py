@@ -55,6 +55,20 @@ def test_a_lost_shard_alone_is_made_again_and_comes_out_the_same(policy: Policy,
     assert [path.read_bytes() for path in files] == contents
 
 
+def test_shards_of_other_prompts_samplings_or_seeds_are_not_taken(policy: Policy, tmp_path: Path) -> None:
+    made, _ = generate(policy, tmp_path)
+    other, calls = generate(policy, tmp_path, seed=4)
+    assert (calls, other != made) == ([4, 4, 3], True)
+    engine = CountingEngine(policy)
+    again = generate_in_shards(engine, PROMPTS[::-1], 2, SAMPLING, 4, 4, tmp_path, lambda *_: None)
+    fresh, _ = generate(policy, tmp_path / "fresh", seed=4)
+    assert engine.calls == [4, 4, 3]
+    assert again != fresh
+    shorter = SAMPLING.model_copy(update={"max_new_tokens": 3})
+    cut = generate_in_shards(engine, PROMPTS[::-1], 2, shorter, 4, 4, tmp_path, lambda *_: None)
+    assert max(one.n_tokens for row in cut for one in row) == 3
+
+
 def test_nothing_is_generated_when_all_shards_are_there(policy: Policy, tmp_path: Path) -> None:
     made, _ = generate(policy, tmp_path)
     again, calls = generate(policy, tmp_path)

@@ -15,8 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aipo_lab.core.errors import UserError
+from aipo_lab.judging.call_file import request_hash
 from aipo_lab.judging.calls import JudgeReply, JudgeRequest, Message
-from aipo_lab.judging.store import CallStore, request_hash
+from aipo_lab.judging.store import CallStore
 
 from .conftest import request
 

@@ -295,7 +295,7 @@ def test_a_process_whose_id_was_used_before_does_not_own_what_the_earlier_one_re
     budget = SharedBudget.create(path, 5.0)
     earlier = f"{os.getpid()} 1"  # this process's id, and another start
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("aipo_lab.judging.ledger._this_process", lambda: earlier)
+        patch.setattr("aipo_lab.judging.ledger.this_process", lambda: earlier)
         assert budget.reserve(2.0)
     assert not budget.has_reservations
     assert budget.lost_usd == 2.0

@@ -16,6 +16,7 @@ from aipo_lab.core.errors import UserError
 from aipo_lab.models.chat import encode_prompt, encode_text_prompt, turn_end_token, user_message
 from aipo_lab.models.policy import load_tokenizer
 from aipo_lab.models.template import ChatSettings, check_has_template, render
+from aipo_lab.pipeline.base_model import find_base_model
 from aipo_lab.pipeline.recipe import build_recipe, profile_values
 
 MESSAGES = user_message("is the fox red?")
@@ -155,3 +156,22 @@ def test_the_recipe_keeps_the_text_of_a_template_file_and_the_date(tmp_path: Pat
 def test_settings_that_cannot_be_meant_are_refused(key: str, value: object, message: str) -> None:
     with pytest.raises(UserError, match=rf"model\.{key}.*{message}"):
         build_recipe(profile_values("micro"), [(f"model.{key}", value)])
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{% for m in messages %}{{ m['nothing']['x'] }}{% endfor %}",
+        "{% for m in messages %}{{ m['content'] }}",
+        "{{ raise_exception('nobody speaks to this model') }}",
+        "{{ messages[5]['content'] }}",
+        "{{ 1 / 0 }}",
+    ],
+)
+def test_a_template_that_fails_is_told_before_any_work(tmp_path: Path, template: str) -> None:
+    folder = make_variant(tmp_path / "model", template=template)
+    recipe = build_recipe(profile_values("micro"), [("model.source", str(folder))])
+    with pytest.raises(UserError, match=r"cannot render a user's message .* set model\.chat_template"):
+        find_base_model(str(folder)).check_speaks(recipe)
+    plain = build_recipe(recipe.resolved(), [("model.chat_template", "plain")])
+    find_base_model(str(folder)).check_speaks(plain)

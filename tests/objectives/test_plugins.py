@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from aipo_lab.core.errors import UserError
-from aipo_lab.objectives import OBJECTIVES, Hyperparameter, get_objective, objective_names, register
+from aipo_lab.objectives import OBJECTIVES, Hyperparameter, get_definition, get_objective, objective_names, register
 from aipo_lab.pipeline.recipe import ObjectiveConfig
 
 LOSS = '''
@@ -131,3 +131,26 @@ def test_importing_and_resolving_built_in_objectives_loads_no_heavy_package() ->
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
+
+
+def test_what_a_registration_says_is_what_is_known_of_the_objective() -> None:
+    def loss(logps: object) -> torch.Tensor:
+        return torch.zeros(1)
+
+    needs = {
+        "reference_free": True,
+        "length_normalised": True,
+        "needs_win_rates": True,
+        "nll_weight": 0.5,
+        "across_pairs": True,
+        "needs_tails": True,
+        "needs_policy_weights": True,
+        "version": 3,
+    }
+    with OBJECTIVES.restored():
+        register("plain")(loss)
+        register("needy", **needs)(loss)  # type: ignore[arg-type]
+        for name, value in needs.items():
+            plain, needy = getattr(get_definition("plain"), name), getattr(get_definition("needy"), name)
+            assert needy == value, name
+            assert plain == {"nll_weight": None, "version": 1}.get(name, False), name

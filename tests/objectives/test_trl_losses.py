@@ -114,5 +114,7 @@ def test_a_weighted_sum_needs_what_its_terms_need() -> None:
     assert mixed.nll_weight == pytest.approx(0.5 * 0.2)
     free = weighted_sum([(1.0, get_objective("simpo")), (1.0, get_objective("orpo"))])
     assert free.reference_free and free.definition.length_normalised
+    without = weighted_sum([(1.0, get_objective("dpo"))])
+    assert without.nll_weight is None, "there is no such term, which is not one of weight 0"
     with pytest.raises(UserError, match="at least one term"):
         weighted_sum([])

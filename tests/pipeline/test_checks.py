@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 import torch
 
+from aipo_lab.core import devices
+from aipo_lab.core.devices import Device
 from aipo_lab.core.errors import UserError
 from aipo_lab.core.origins import Origins
 from aipo_lab.pipeline.checks import check_recipes, model_positions
@@ -113,15 +115,16 @@ def test_a_missing_package_is_named_with_how_to_install_it(
 
 @pytest.fixture
 def two_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
-    """torch as on a machine with two CUDA devices that lack bfloat16."""
+    """A machine with two CUDA devices that lack bfloat16."""
+    monkeypatch.setattr(devices, "_all_devices", lambda: [("", Device("0")), ("", Device("1"))])
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: including_emulation)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has CUDA")
 def test_cuda_without_cuda_is_refused() -> None:
-    assert "torch finds no cuda device here" in refused(("compute.device", "cuda"))
+    assert "cuda: no cuda device is found here; use compute.device=cpu" in refused(("compute.device", "cuda"))
 
 
 @pytest.mark.usefixtures("two_gpus")
@@ -130,13 +133,36 @@ def test_cuda_without_cuda_is_refused() -> None:
     [
         ([("compute.device", "cuda:9")], "cuda:9: the 2 cuda devices here are numbered from 0 to 1"),
         ([("compute.device", "cuda"), ("compute.processes", 8)], "compute.processes: 8 processes need a device each"),
+        (
+            [("compute.device", "cuda:1"), ("compute.processes", 2)],
+            "need a device each, but there is 1 (1)",
+        ),
+        (
+            [("compute.device", "cuda"), ("compute.devices", [1, 2])],
+            "compute.devices: 2 is not here; found: 0, 1",
+        ),
+        ([("compute.device", "cuda:0"), ("compute.devices", [1])], "compute.devices: says which, and so does"),
+        ([("compute.device", "mps"), ("compute.devices", [1])], "compute.devices: names CUDA devices, but"),
+        (
+            [("compute.device", "cuda"), ("engine.data_parallel", 3)],
+            "engine.data_parallel: 3 engines of 1 devices each (engine.tensor_parallel) need 3, but there are 2 (0, 1)",
+        ),
+        ([("compute.devices", ["a"]), ("compute.processes", 2)], "compute.processes: 2 processes need a device each"),
         ([("compute.device", "cuda"), ("train.precision", "bfloat16")], "train.precision: bfloat16 is not what cuda"),
         ([("compute.device", "cuda"), ("engine.dtype", "bfloat16")], "engine.dtype: bfloat16 is not what cuda"),
     ],
 )
 def test_more_than_the_devices_here_can_do_is_refused(overrides: list[tuple[str, Any]], said: str) -> None:
     assert said in refused(*overrides)
-    check(("compute.device", "cuda:1"), ("compute.processes", 2), ("train.precision", "float16"))
+    check(("compute.device", "cuda:1"), ("train.precision", "float16"))
+    check(("compute.device", "cuda"), ("compute.processes", 2))
+    check(("compute.device", "cuda"), ("compute.devices", [1]))
+
+
+@pytest.mark.parametrize("names", [[], ["0", "0"], ["-1"], ["0,1"], [""], "0"])
+def test_device_names_are_checked(names: Any) -> None:
+    with pytest.raises(UserError, match="devices"):
+        build_recipe(profile_values("micro"), [("compute.devices", names)])
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from aipo_lab.core.config import validate
 from aipo_lab.core.errors import UserError
 from aipo_lab.prompts.conversations import NoPair, read_pair
 from aipo_lab.prompts.pairs import PairColumns, PairsSettings, usable_pairs
-from aipo_lab.prompts.reading import DataPlace
+from aipo_lab.prompts.reading import DataPlace, read_rows
 from aipo_lab.prompts.same import PromptSet
 
 SYSTEM = {"role": "system", "content": "Be brief."}
@@ -81,11 +81,16 @@ def test_rows_that_are_no_pairs_have_a_reason(reason: str) -> None:
         read_pair(*NO_PAIRS[reason])
 
 
+def _usable(place: DataPlace, columns: PairColumns, counts: Counter[str]) -> list[dict[str, Any]]:
+    rows = read_rows(place, columns.columns(), "pairs")
+    return list(usable_pairs(rows, columns, PromptSet(["asked by all"]), counts))
+
+
 def usable(tmp_path: Path, rows: list[dict[str, Any]], **columns: Any) -> tuple[list[dict[str, Any]], Counter[str]]:
     (tmp_path / "p.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     counts: Counter[str] = Counter()
     place = DataPlace(path=str(tmp_path / "p.jsonl"))
-    return list(usable_pairs(place, PairColumns(**columns), PromptSet(["asked by all"]), counts)), counts
+    return _usable(place, PairColumns(**columns), counts), counts
 
 
 def test_rows_become_pairs_in_the_house_format_and_the_others_are_counted(tmp_path: Path) -> None:

@@ -124,6 +124,20 @@ def test_an_unreachable_hub_names_the_dataset_and_the_offline_way(monkeypatch: p
         find_data(DataRequest(place=place, columns=("prompt",), setting="prompts"))
 
 
+def test_a_hub_that_does_not_answer_is_not_asked_again_and_again(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    import huggingface_hub.constants
+
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setattr("huggingface_hub.utils._http.time.sleep", lambda s: pytest.fail(f"it waits {s} s to ask again"))
+    place = DataPlace(dataset="owner/no-such-dataset")
+    with pytest.raises(UserError, match=r"could not be had .*HF_HOME"):
+        find_data(DataRequest(place=place, columns=("prompt",), setting="prompts"))
+    assert "Retrying" not in capfd.readouterr().err
+
+
 def test_without_the_package_the_error_is_its_install_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_csv(tmp_path / "a.csv")
     write_lines(tmp_path / "a.jsonl")

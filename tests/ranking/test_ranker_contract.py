@@ -2,25 +2,45 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+from judging.judge_server import JudgeServer
 from pairrm_checkpoints import make_rows, write_original
 from reward_models import write_reward_model
+from speaking_models import write_scoring_model
 
 from aipo_lab.core.jsonl import write_jsonl
-from aipo_lab.ranking.ranker import RANKERS, RankerContext
+from aipo_lab.generation.engine import open_engine
+from aipo_lab.generation.transformers_engine import TransformersEngineSettings
+from aipo_lab.judging.ledger import SharedBudget
+from aipo_lab.models.policy import POLICIES
+from aipo_lab.models.template import ChatSettings
+from aipo_lab.ranking.ranker import RANKERS, AskedPolicy, RankerContext
 from aipo_lab.stages import rank as rank_stage
-from aipo_lab.stages.definition import Runtime, StageContext
+from aipo_lab.stages.definition import JudgingRuntime, Runtime, StageContext
 from aipo_lab.stages.rank import RankConfig, competition_ranks
 from aipo_lab.worlds.world import get_world
 
-NOISELESS = ("proxy", "length", "pairrm", "pairrm-best_worst", "reward_model")
-"""Rankers by name, and by the setting after the hyphen; `proxy` here without its noise, which is drawn by place."""
+NOISELESS = (
+    "proxy",
+    "length",
+    "pairrm",
+    "pairrm-best_worst",
+    "reward_model",
+    "correct",
+    "known_answer",
+    "llm_judge",
+    "llm_judge-pairwise",
+    "llm_judge-policy",
+)
+"""Rankers by name, and by the setting after the hyphen; `proxy` here without its noise, which is drawn by place, and a
+policy that judges at temperature 0 for the same reason."""
 
 
 @dataclass(frozen=True)
@@ -30,26 +50,64 @@ class Contestant:
     settings: Mapping[str, Any]
     folders: Mapping[str, str]
     needs_world: bool
+    judging: JudgingRuntime | None = None
+    policy: Path | None = None
 
-    def scores(self, rows: list[dict[str, Any]]) -> list[list[float]]:
+    def asked_policy(self) -> AskedPolicy:
+        assert self.policy is not None
+        engine = open_engine(TransformersEngineSettings(), self.policy, "cpu")
+        return AskedPolicy(POLICIES.get(self.policy, "cpu", "float32"), engine, ChatSettings())
+
+    def scores(self, rows: list[dict[str, Any]]) -> list[list[Any]]:
         definition = RANKERS.get(str(self.settings["ranker"]))
         world = get_world("micro", 0) if self.needs_world else None
-        context = RankerContext(world, 0, "cpu", self.folders)
+        judging = self.judging
+        judge = None if judging is None else lambda: judging.open("cpu")
+        policy = None if self.policy is None else self.asked_policy
+        context = RankerContext(world, 0, "cpu", self.folders, policy, judge)
         return list(definition.open(definition.settings(**self.settings), context).scores(rows, lambda *_: None))
 
 
+def judged(body: Mapping[str, Any]) -> str:
+    """A judge whose words depend on the whole question and nothing else: points, and a verdict."""
+    digest = hashlib.sha256(body["messages"][-1]["content"].encode("utf-8", "surrogatepass")).digest()
+    return f"It has its merits.\nScore: {digest[0] % 6}\n[[{'ABC'[digest[1] % 3]}]]"
+
+
 @pytest.fixture(scope="module")
-def contestants(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Contestant]:
+def judge_server() -> Iterator[JudgeServer]:
+    with pytest.MonkeyPatch.context() as environment, JudgeServer(judged) as server:
+        environment.setenv("OPENAI_API_KEY", "sk-test")
+        yield server
+
+
+@pytest.fixture(scope="module")
+def contestants(tmp_path_factory: pytest.TempPathFactory, judge_server: JudgeServer) -> dict[str, Contestant]:
     folder = tmp_path_factory.mktemp("models")
     pairrm, reward = write_original(folder, limits=(60, 24)), write_reward_model(folder / "reward")
+    answers = folder / "answers.jsonl"
+    write_jsonl(answers, [{"prompt": "What is the color of the fox?", "answer": "fox"}])
     settings: dict[str, dict[str, Any]] = {
         "proxy": {"noise_sd": 0.0},
         "length": {},
         "pairrm": {"model": str(pairrm)},
         "pairrm-best_worst": {"model": str(pairrm), "mode": "best_worst"},
         "reward_model": {"model": str(reward), "max_tokens": 64},
+        "correct": {"least_quality": 0.5},
+        "known_answer": {"answers": str(answers), "response_pattern": r"\w+"},
     }
-    return {name: contestant(name.split("-")[0], more) for name, more in settings.items()}
+    found = {name: contestant(name.split("-")[0], more) for name, more in settings.items()}
+    ledger, judge = folder / "ledger", {"model": "gpt-4", "base_url": judge_server.base_url}
+    SharedBudget.create(ledger, None)
+    for mode in ("additive", "pairwise"):
+        name = "llm_judge" if mode == "additive" else f"llm_judge-{mode}"
+        made = RANKERS.get("llm_judge").settings(ranker="llm_judge", judge=judge, mode=mode, samples=2)
+        judging = JudgingRuntime(settings=made.asked_judge(), calls=str(folder / "calls"), ledger=str(ledger))
+        found[name] = Contestant(made.key_values(), {}, needs_world=False, judging=judging)
+    policy = write_scoring_model(folder / "scoring")
+    greedy = RANKERS.get("llm_judge").settings(ranker="llm_judge", temperature=0.0, samples=1, max_new_tokens=8)
+    found["llm_judge-policy"] = Contestant(greedy.key_values(), {}, needs_world=False, policy=policy)
+    return found
 
 
 def contestant(name: str, more: Mapping[str, Any]) -> Contestant:
@@ -136,12 +194,14 @@ def run_stage(ranker: Contestant, folder: Path, rows: list[dict[str, Any]], die_
             raise Killed
 
     world = {"world": {"name": "micro", "seed": 0}} if ranker.needs_world else {}
+    asking = {} if ranker.policy is None else {"engine": {"name": "transformers"}, "chat": {}}
+    policy = {} if ranker.policy is None else {"policy": _Folder(ranker.policy)}
     context = StageContext(
-        config=RankConfig.model_validate({**ranker.settings, "seed": 3, **world}),
-        inputs={"responses": _Files(inputs)},  # type: ignore[dict-item]
+        config=RankConfig.model_validate({**ranker.settings, "seed": 3, **world, **asking}),
+        inputs={"responses": _Files(inputs), **policy},  # type: ignore[dict-item]
         folder=work,
         final_folder=work,
-        runtime=Runtime(ranker_folders=dict(ranker.folders)),
+        runtime=Runtime(ranker_folders=dict(ranker.folders), judging=ranker.judging),
         progress=progress,
     )
     rank_stage.rank(context)
@@ -154,6 +214,19 @@ class _Files:
 
     def file(self, name: str) -> Path:
         return self.folder / name
+
+
+class _Folder:
+    """A policy as the artifact of a training."""
+
+    stage = "train"
+
+    def __init__(self, folder: Path) -> None:
+        self.manifest: dict[str, Any] = {"config": {}}
+        self._folder = folder
+
+    def file(self, _: str) -> Path:
+        return self._folder
 
 
 def test_a_killed_stage_goes_on_and_ends_with_the_same_bytes(

@@ -8,14 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from model_variants import make_variant
 
 from aipo_lab.core.errors import UserError
 from aipo_lab.core.store import ArtifactRequest, Store
-from aipo_lab.sweeps.costs import CostEstimator, GpuPlace, SweepCost, sweep_cost
+from aipo_lab.sweeps.costs import CostEstimator, GpuPlace, ProcessorPlace, SweepCost, sweep_cost
 from aipo_lab.sweeps.foreseen import foresee_graph
 from aipo_lab.sweeps.plan import SweepGraph
 from aipo_lab.sweeps.plan_judging import expected_cost, foreseen_cost, judging_costs, sum_costs
-from aipo_lab.sweeps.sweep import load_sweep, single_run
+from aipo_lab.sweeps.sweep import load_plannable, load_sweep, single_run
 from aipo_lab.sweeps.throughputs import throughputs
 
 SWEEPS = Path(__file__).parents[2] / "sweeps"
@@ -49,6 +50,7 @@ def test_table_6_at_the_papers_size(table6: SweepGraph, store: Store) -> None:
     # 20 trials x 15 iterations, iteration 0 shared up to the training; 4 trials (simpo) have no reference
     assert (stages["train"].runs, stages["respond"].runs, stages["reference"].runs) == (300, 281, 225)
     assert [stages[name].devices for name in ("instruct", "respond", "rank", "train")] == [8, 8, 1, 8]
+    assert stages["reference"].devices == 8  # its policy, too, is divided
     assert found.disk.checkpoints == 300 * 2 * NEMO  # 7.3 TB in bfloat16
     assert stages["respond"].tokens == pytest.approx(281 * 20_000 * 5 * 405)
     assert stages["respond"].most_tokens == 281 * 20_000 * 5 * 2048
@@ -166,3 +168,65 @@ def test_a_run_on_another_device_model_or_engine_corrects_nothing(
     (trial,) = graph.trials.values()
     estimator = CostEstimator(graph, store, GpuPlace("h100", 8))
     assert estimator.measured.rate(trial.iterations[0].steps["respond"]) is None
+
+
+# ---- given pairs, and this machine without a GPU ----
+
+
+def given_pairs_graph(folder: Path, **settings: Any) -> SweepGraph:
+    """A study of two iterations on a file of 40 pairs, four of them no pairs, and a tiny model."""
+    make_variant(folder / "model")
+    rows = [{"prompt": f"Say {n}", "chosen": "rain " * 8, "rejected": "a bird " * 8} for n in range(36)]
+    rows += [{"prompt": f"Say {n}", "chosen": "same", "rejected": "same"} for n in range(4)]
+    (folder / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (folder / "pairs.yaml").write_text(
+        "profile: laptop\nworld: null\niterations: 2\nbenchmarks: {constraints: null, held_out: {limit: 4}}\n"
+        + json.dumps({"model": {"source": str(folder / "model")}})[1:-1].replace('"model"', "model")
+        + f"\npairs: {json.dumps({'source': 'file', 'path': str(folder / 'pairs.jsonl')} | settings)}\n"
+    )
+    return foresee_graph(load_plannable(folder / "pairs.yaml", None, [])).graph
+
+
+@pytest.mark.parametrize(("slices", "share"), [("contiguous", 0.5), ("all", 1.0)])
+def test_given_pairs_are_counted_and_divided_among_the_iterations(
+    slices: str, share: float, store: Store, tmp_path: Path
+) -> None:
+    graph = given_pairs_graph(tmp_path, slices=slices)
+    train = by_stage(cost(graph, store, 1))["train"]
+    characters = 7 + 40 + 56  # "Say 12" at most, and both responses without the white space at their ends
+    assert train.tokens == pytest.approx(2 * 36 * share * 0.23 * characters, rel=0.05)
+    assert train.device_s > 0
+
+
+def test_given_pairs_that_are_not_here_are_taken_to_be_as_many_as_ultrafeedbacks(store: Store) -> None:
+    pairs = {"source": "dataset", "dataset": "some/pairs"}
+    settings = [("pairs", pairs), ("world", None), ("benchmarks", {"held_out": {"limit": 4}})]
+    counts = {}
+    for limit in (None, 500):
+        graph = foresee_graph(
+            single_run("paper", [*settings, ("pairs.limit", limit)] if limit else settings, check=True, elsewhere=True)
+        ).graph
+        counts[limit] = by_stage(cost(graph, store))["train"].tokens
+    assert counts[None] / counts[500] == pytest.approx(61_135 / 500)
+
+
+def test_without_a_gpu_the_table_gives_the_time_of_a_users_recipe(store: Store, tmp_path: Path) -> None:
+    graph = given_pairs_graph(tmp_path)
+    one, two = (sweep_cost(graph, store, ProcessorPlace(threads, 1), set()) for threads in (1, 2))
+    starts_s = throughputs().processor.start_s.value
+    for name in ("train", "answer_official"):
+        slow, fast = by_stage(one)[name], by_stage(two)[name]
+        assert slow.device_s - slow.runs * starts_s == pytest.approx(2 * (fast.device_s - fast.runs * starts_s))
+    judged = by_stage(one)["judge_official"]
+    assert judged.device_s == 0  # nobody is asked about answers of one's own prompts
+    assert one.wall_s == pytest.approx(sum(stage.device_s for stage in one.stages))
+    two_at_once = sweep_cost(graph, store, ProcessorPlace(1, 2), set())
+    assert two_at_once.wall_s < one.wall_s
+
+
+def test_a_speed_measured_here_replaces_the_tables(store: Store, tmp_path: Path) -> None:
+    graph = given_pairs_graph(tmp_path)
+    (trial,) = graph.trials.values()
+    finished(store, trial.iterations[0].steps["train"], {"tokens": 50_000, "pairs": 10}, 10.0, "cpu")
+    train = by_stage(sweep_cost(graph, store, ProcessorPlace(2, 1), set()))["train"]
+    assert list(train.figures) == ["measured: 625.0 tokens/s a worker (1 runs)"]

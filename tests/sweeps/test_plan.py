@@ -70,9 +70,10 @@ def test_trials_part_with_the_first_training(graph: SweepGraph) -> None:
 
 def test_counts_of_table_6_are_those_of_algorithm_1(sweep: Sweep, tmp_path: Path) -> None:
     assert sweep.trials[0].recipe.iterations >= 3
-    own_data, axes = {"pool", "given_pairs", "slice_pairs"}, {"accumulate", "ema"}
+    own_data = {"pool", "given_pairs", "slice_pairs", "slice_responses"}
+    axes = {"accumulate", "ema", "analyse", "train_reward"}
     official = {"answer_official", "given_answers", "judge_official"}
-    embedded = set(STAGE_NAMES) - official - own_data - axes
+    embedded = set(STAGE_NAMES) - official - own_data - axes - {"train_reward"}
     graph = build_graph(load_sweep(SWEEPS / "table6.yaml", None, [("iterations", 3)]))
     plans = {plan.stage: plan for plan in plan_stages(graph, Store(tmp_path))}
     # 20 trials x 3 iterations; iteration 0 once; 4 of the trials (simpo) have no reference

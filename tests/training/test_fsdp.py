@@ -16,7 +16,12 @@ from aipo_lab.core.jsonl import read_jsonl
 from aipo_lab.models import weight_files
 from aipo_lab.models.policy import load_policy
 from aipo_lab.models.weight_files import WeightFiles, empty_policy, write_model
+from aipo_lab.training.job import read_reference
 from aipo_lab.training.launch import launch
+from aipo_lab.training.logprobs import all_pair_logps
+from aipo_lab.training.pairs import load_pairs
+from aipo_lab.training.reference_job import ReferenceJob
+from aipo_lab.training.token_sums import TokenSums
 
 FSDP = {"processes": 2, "parallel": "fsdp"}
 BF16: dict[str, Any] = {"precision": "bfloat16", "weights": "bfloat16", "optimizer": "adamw_bf16"}
@@ -91,3 +96,42 @@ def test_names_that_are_not_the_models_own_are_refused(tmp_path: Path) -> None:
     folder = make_model(tmp_path / "model")
     with pytest.raises(StageFailed, match=r"1 of its parameters .* \(model.other, …\); use compute.parallel=data"):
         WeightFiles(folder).check_names(["model.norm.weight", "model.other"])
+
+
+@pytest.mark.timeout(280)
+@pytest.mark.parametrize("settings", [{}, BF16])
+def test_a_divided_reference_pass_gives_the_numbers_of_one_process(tmp_path: Path, settings: dict[str, Any]) -> None:
+    training = make_job(tmp_path / "job", FSDP, tied=False, **settings)
+    config = training.config
+    order = {"batch_size": config.batch_size, "seed": config.seed} if settings else {"batch_size": None, "seed": None}
+    limits = config.model_dump(
+        include={"max_prompt_tokens", "max_response_tokens", "micro_batch_tokens", "precision", "weights"}
+    )
+    (tmp_path / "reference").mkdir()
+    job = ReferenceJob(
+        parallel=training.parallel,
+        model=training.model,
+        pairs=training.pairs,
+        folder=tmp_path / "reference",
+        device="cpu",
+        threads=2,
+        tails=True,
+        **limits,
+        **order,
+    )
+    assert launch(job, lambda *_: None) == {"pairs": 16}
+    policy = load_policy(training.model, "cpu", config.weights)
+    pairs, _ = load_pairs(training.pairs, policy.tokenizer, config.max_prompt_tokens, config.max_response_tokens)
+    alone = all_pair_logps(
+        policy.model,
+        pairs,
+        policy.pad_token_id,
+        config.micro_batch_tokens,
+        lambda *_: None,
+        config.precision,
+        **order,
+        sums=TokenSums.TAILS,
+    )
+    divided = read_reference(tmp_path / "reference" / "reference.jsonl", pairs)
+    torch.testing.assert_close(divided, alone, atol=1e-3, rtol=1e-5)
+    assert divided.abs().min() > 0 or (divided == 0).equal(alone == 0)

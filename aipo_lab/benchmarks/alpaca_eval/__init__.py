@@ -18,7 +18,7 @@ BENCHMARKS.add(
         requires=("alpaca_eval",),
         install=OFFICIAL_PACKAGES,
         answer_file="model_outputs.json",
-        metrics=("lc_win_rate", "lc_win_rate_no_difficulty", "win_rate", "length_chars"),
+        metrics=("lc_win_rate", "win_rate", "length_chars"),
         n_questions=805,
         headline=BenchmarkMetrics(
             win_rate="alpaca_eval/win_rate",

@@ -13,6 +13,7 @@ import numpy as np
 from aipo_lab.assets.alpaca_eval import ALPACA_EVAL, DF_GAMED, REFERENCE_OUTPUTS
 from aipo_lab.assets.library import find
 from aipo_lab.benchmarks.alpaca_eval.annotation import annotate, annotator_name
+from aipo_lab.benchmarks.alpaca_eval.difficulty import Instructions
 from aipo_lab.benchmarks.alpaca_eval.formats import quoted, read_outputs, write_annotations, write_outputs
 from aipo_lab.benchmarks.alpaca_eval.metrics import Difficulty, mean_length, win_rates
 from aipo_lab.benchmarks.alpaca_eval.results import AlpacaEvalJudged
@@ -28,18 +29,25 @@ SUBSET_SEED = 123
 
 @dataclass(frozen=True)
 class OfficialFiles:
-    """The official outputs of the baseline (805 rows in official order) and the length control's data, if there."""
+    """The official outputs of the baseline (805 rows in official order), and the length control's data."""
 
     reference: Sequence[Mapping[str, str]]
-    df_gamed: Path | str
+    instructions: Instructions
 
     @classmethod
     def find(cls) -> OfficialFiles:
         """The files of the fetched asset. Raises `UserError`, with the command that fetches it, when it is absent."""
         folder = find(ALPACA_EVAL.name)
-        df_gamed = folder / DF_GAMED
-        absent = f"{df_gamed} is absent; obtain it with: aipo-lab assets fetch {ALPACA_EVAL.name}"
-        return cls(read_json(folder / REFERENCE_OUTPUTS), df_gamed if df_gamed.is_file() else absent)
+        return cls(read_json(folder / REFERENCE_OUTPUTS), length_control_data())
+
+
+def length_control_data() -> Instructions:
+    """The official data where they have been fetched, else the package's own."""
+    try:
+        df_gamed = find(ALPACA_EVAL.name) / DF_GAMED
+    except UserError:
+        return Instructions.rebuilt()
+    return Instructions.official(df_gamed) if df_gamed.is_file() else Instructions.rebuilt()
 
 
 class AlpacaEval:
@@ -137,9 +145,7 @@ class AlpacaEval:
     def _judged(
         self, model: str, outputs: Sequence[str], annotations: list[dict[str, Any]], unjudged: Mapping[int, str]
     ) -> AlpacaEvalJudged:
-        df_gamed = self._files.df_gamed
-        difficulty = df_gamed if isinstance(df_gamed, str) else Difficulty(df_gamed, self._places)
-        scores, notes = win_rates(annotations, difficulty)
+        scores, notes = win_rates(annotations, Difficulty(self._files.instructions, self._places))
         return AlpacaEvalJudged(
             scores={**scores, "length_chars": mean_length(outputs)},
             judgments=annotations,

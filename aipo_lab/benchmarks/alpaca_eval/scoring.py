@@ -6,13 +6,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from aipo_lab.benchmarks.alpaca_eval.benchmark import OfficialFiles
+from aipo_lab.benchmarks.alpaca_eval.benchmark import length_control_data
+from aipo_lab.benchmarks.alpaca_eval.difficulty import fingerprint, official_places
 from aipo_lab.benchmarks.alpaca_eval.formats import Outputs, quoted, read_annotations, read_outputs
-from aipo_lab.benchmarks.alpaca_eval.metrics import Difficulty, mean_length, win_rates
+from aipo_lab.benchmarks.alpaca_eval.metrics import Difficulty, mean_length, rate_by_row, win_rates
 from aipo_lab.benchmarks.alpaca_eval.results import AlpacaEvalJudged
+from aipo_lab.benchmarks.length_control import Estimate
 from aipo_lab.core.errors import UserError
 
 OFFICIAL_BASELINE = "gpt4_1106_preview"
+MOST_MISSING = 40
+"""Rows missing up to which a file is taken for a whole one with gaps, not for a subset."""
 
 
 def score_alpaca_eval(annotations: Path, outputs: Path | None = None) -> AlpacaEvalJudged:
@@ -30,7 +34,10 @@ def score_alpaca_eval(annotations: Path, outputs: Path | None = None) -> AlpacaE
         _require_same_outputs(annotations, rows, model_outputs)
         judged = {row["instruction"] for row in rows}
         unjudged |= {text: "no annotation in the file" for text in model_outputs.by_instruction if text not in judged}
-    scores, notes = win_rates(rows, _difficulty(rows))
+    difficulty = _difficulty(rows)
+    scores, notes = win_rates(rows, difficulty)
+    if not isinstance(difficulty, str):
+        notes += _by_row(rows, difficulty, scores)
     if unjudged:
         notes.append(f"{len(unjudged)} questions have no preference and are left out of the rates")
     texts = [row["output_2"] for row in rows] if model_outputs is None else list(model_outputs.by_instruction.values())
@@ -69,14 +76,24 @@ def _require_same_outputs(path: Path, rows: Sequence[dict[str, Any]], outputs: O
 
 def _difficulty(rows: Sequence[dict[str, Any]]) -> Difficulty | str:
     """The length control's data with each row's place in the official order, or why it cannot be used."""
-    try:
-        files = OfficialFiles.find()
-    except UserError as error:  # rates without difficulty need no asset
-        return str(error)
-    if isinstance(files.df_gamed, str):
-        return files.df_gamed
-    places = {row["instruction"]: place for place, row in enumerate(files.reference)}
-    unknown = [row["instruction"] for row in rows if row["instruction"] not in places]
+    places = official_places()
+    found = [places.get(fingerprint(row["instruction"])) for row in rows]
+    unknown = [row["instruction"] for row, place in zip(rows, found, strict=True) if place is None]
     if unknown:
         return f"{len(unknown)} questions are not AlpacaEval's, so their difficulty is unknown: {quoted(unknown)}"
-    return Difficulty(files.df_gamed, [places[row["instruction"]] for row in rows])
+    return Difficulty(length_control_data(), [place for place in found if place is not None])
+
+
+def _by_row(rows: Sequence[dict[str, Any]], difficulty: Difficulty, scores: dict[str, Estimate]) -> list[str]:
+    """Adds the official code's number for a file with few rows missing, where it is another one; and the note on it."""
+    n_missing = len(official_places()) - len(rows)
+    if not 0 < n_missing <= MOST_MISSING or "lc_win_rate" not in scores:
+        return []
+    by_row = rate_by_row(rows, difficulty.instructions)
+    if by_row is None:
+        return []
+    scores["lc_win_rate_by_row"] = by_row
+    return [
+        f"{n_missing} of AlpacaEval's questions are missing: lc_win_rate takes each question's own difficulty; "
+        "lc_win_rate_by_row takes that of the row's number, as the official code does: compare it with published rates"
+    ]

@@ -29,6 +29,10 @@ from aipo_lab.models.policy import Policy
 
 PREFILL_TOKENS = 4096
 """Most tokens of prompts computed at once, padding included (or one prompt)."""
+LITTLE_PREFILL_TOKENS = 512
+"""Up to so many, prompts are computed together however their lengths differ: few tokens at once are slow ones."""
+PADDING_SHARE = 0.15
+"""Beyond that, the most padding of a prompt that is computed with a longer one, as a share of the longer."""
 MOST_ROWS = {"cpu": 192, "cuda": 512}
 """Rows beyond which more are taken to gain little on a CPU (a guess, to be measured); elsewhere memory is the limit."""
 REFILL_SHARE = 1 / 16
@@ -93,7 +97,7 @@ class ContinuousBatch:
         width = len(groups[0][0].sequence)
         for group in list(self.waiting)[1:]:
             fits = (len(groups) + 1) * width <= self.prefill_tokens and sum(map(len, groups)) < free
-            if not fits or not (self.forward.keeps_cache or len(group[0].sequence) == width):
+            if not fits or not self._alike(len(group[0].sequence), width, len(groups)):
                 break
             groups.append(group)
         computed = self.forward.whole([group[0].sequence for group in groups])
@@ -101,6 +105,12 @@ class ContinuousBatch:
             self.waiting.popleft()
         self.opened = _Opened(computed, deque((row, place) for place, group in enumerate(groups) for row in group))
         return self.opened
+
+    def _alike(self, length: int, width: int, n: int) -> bool:
+        """Whether a sequence is computed with `n` that are up to `width` long."""
+        if not self.forward.keeps_cache:
+            return length == width
+        return length >= (1 - PADDING_SHARE) * width or (n + 1) * width <= LITTLE_PREFILL_TOKENS
 
     def _admit(self, opened: _Opened) -> None:
         """Draw first tokens of opened rows, and give those that go on a slot."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor
 from transformers.cache_utils import Cache, DynamicCache
 
+from aipo_lab.generation.continuous.row_groups import row_groups
 from aipo_lab.generation.continuous.timeline import Timeline
 from aipo_lab.models.policy import Policy
 
@@ -57,7 +59,9 @@ class Forward:
         mask, positions = timeline.next_inputs()
         ids = torch.tensor(tokens, device=self.model.device)[:, None]
         given = {"input_ids": ids, "attention_mask": mask, "position_ids": positions}
-        logits = self._last_logits(given, timeline.cache)
+        grouped = len(timeline.groups) > 1 and self.model.device.type == "cpu"
+        with row_groups(timeline.groups, timeline.span.low) if grouped else nullcontext():
+            logits = self._last_logits(given, timeline.cache)
         timeline.advance()
         return logits
 

@@ -1,8 +1,10 @@
 """The key-value cache of a batch whose rows come and go: a timeline on which all rows stand at the same column.
 
 A row's tokens end at the present column, wherever they began, as if its prompt were padded on the left: so any model
-that transformers generates with reads it with an ordinary attention mask. A new token is written in place; rows that
-end give their slot to the last row; new rows are laid so that they end at the present.
+that transformers generates with reads it with an ordinary attention mask. A new token is written in place; new rows are
+laid so that they end at the present. Rows come longest first, and stay about in that order: neighbours of about one
+length are groups (`row_groups`), and the slot of a row that ends goes to the last row of its group, that one's to the
+last of the next group, and so on.
 """
 
 from __future__ import annotations
@@ -13,6 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor
 from transformers.cache_utils import Cache, CacheLayerMixin
+
+from aipo_lab.generation.continuous.row_groups import Group, partition
 
 SLACK_COLUMNS = 128
 """Columns beyond the longest row's: after so many steps the rows are moved back to the timeline's start."""
@@ -68,6 +72,7 @@ class Timeline:
         self.columns = columns + SLACK_COLUMNS
         self.span = _Span(start)
         self.starts: list[int] = []
+        self.groups: list[Group] = []
         self.layers = [
             _TimelineLayer(self._room(layer.keys, slots), self._room(layer.values, slots), self.span)
             for layer in example.layers
@@ -98,10 +103,7 @@ class Timeline:
 
     def remove(self, ended: Sequence[int]) -> list[int]:
         """Take rows out, by their slots; the slots' new order: which old slot each remaining row stood in."""
-        order = list(range(self.n_rows))
-        for slot in sorted(ended, reverse=True):
-            order[slot] = order[-1]
-            order.pop()
+        order = _without(self.groups, ended)
         moved = [(slot, old) for slot, old in enumerate(order) if slot != old]
         if moved:
             self._move(*zip(*moved, strict=True))
@@ -124,6 +126,7 @@ class Timeline:
     def _rows_changed(self) -> None:
         self.span.rows = len(self.starts)
         self.span.low = min(self.starts, default=self.span.high)
+        self.groups = partition(self.starts)
 
     def _move(self, to: Sequence[int], source: Sequence[int]) -> None:
         device = self.layers[0].keys.device
@@ -145,6 +148,19 @@ class Timeline:
                 states[: span.rows, :, high - used : high] = states[: span.rows, :, span.low : span.high].clone()
         self.starts = [start + high - span.high for start in self.starts]
         span.low, span.high = high - used, high
+        self.groups = partition(self.starts)
 
     def _states(self) -> list[Tensor]:
         return [states for layer in self.layers for states in (layer.keys, layer.values)]
+
+
+def _without(groups: Sequence[Group], ended: Sequence[int]) -> list[int]:
+    """The new order of slots without those that ended: groups stay together, and as few rows as possible move."""
+    gone, order = frozenset(ended), list[int]()
+    for first, end, _ in groups:
+        left = [slot for slot in range(first, end) if slot not in gone]
+        place = range(len(order), len(order) + len(left))
+        staying = {slot for slot in left if slot in place}
+        moving = iter([slot for slot in left if slot not in place])
+        order += [slot if slot in staying else next(moving) for slot in place]
+    return order

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from functools import cached_property
+import random
+from functools import cached_property, partial
 
 from aipo_lab.worlds.constraints.composing import compose_all, read_requests
 from aipo_lab.worlds.constraints.grammar import Instruction, parse_instruction
 from aipo_lab.worlds.constraints.text import repeats_itself, words_of
+from aipo_lab.worlds.constraints.writers import write_responses
 
 POOL_VARIANTS = 6
 BENCHMARK_VARIANTS = 4
@@ -34,6 +36,10 @@ class ConstraintsWorld:
             return 0.0
         share = _share_met(instruction, response)
         return share * REPETITION_FACTOR if repeats_itself(response) else share
+
+    def written_responses(self, prompt: str) -> list[str]:
+        """What the world's other writers answer to the instruction `prompt`; always the same."""
+        return write_responses(random.Random(f"constraints/written/{prompt}"), prompt, partial(self.quality, prompt))
 
     def pool(self, n: int | None = None) -> list[str]:
         """The first `n` distinct instructions of the prompt pool; any stretch of 80 covers 80 topics."""

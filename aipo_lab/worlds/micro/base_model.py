@@ -43,6 +43,14 @@ class MicroBaseConfig(BaseModel):
     documents_per_step: int = Field(
         8, ge=0, le=1024, description="Self-instruct documents per optimiser step in rows, 0 to 1024."
     )
+    judgments_per_step: int = Field(
+        0,
+        ge=0,
+        le=1024,
+        exclude_if=lambda value: value == 0,
+        description="Questions to a judge with true replies per optimiser step in rows, 0 (the policy cannot judge) to "
+        "1024.",
+    )
     learning_rate: float = Field(
         6e-3,
         gt=0.0,
@@ -136,6 +144,7 @@ def _train(model: Any, mix: SupervisedMix, config: MicroBaseConfig, progress: Pr
     model.train()
     for step in range(config.steps):
         rows = mix.chat_rows(config.batch_size) + mix.documents(config.documents_per_step)
+        rows += mix.judgments(config.judgments_per_step)
         step_targets = sum(len(row.ids) - row.start for row in rows)
         losses.append(_accumulate(model, rows, step_targets))
         if not math.isfinite(losses[-1]):

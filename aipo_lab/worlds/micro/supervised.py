@@ -1,4 +1,4 @@
-"""The supervised mix the micro base model is trained on: chat rows and self-instruct documents, as token ids."""
+"""The supervised mix the micro base model is trained on, in token ids: chats, self-instruct documents, judgments."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from aipo_lab.worlds.micro.demonstrations import (
     draw_demonstration,
 )
 from aipo_lab.worlds.micro.instructions import draw_instruction, parse_instruction, split_requests
+from aipo_lab.worlds.micro.judging import draw_judging
 from aipo_lab.worlds.micro.tokenizer import BOS, EOS, chat_prompt
 from aipo_lab.worlds.micro.world import MicroWorld
 
@@ -44,6 +45,17 @@ class SupervisedMix:
         """`count` self-instruct documents; the loss is on everything after the header."""
         return self._encode([self._draw_document() for _ in range(count)])
 
+    def judgments(self, count: int) -> list[Row]:
+        """`count` questions to a judge with their true replies; the loss is on reply and end token."""
+        return self._encode([self._draw_judging() for _ in range(count)])
+
+    def _draw_judging(self) -> tuple[str, str]:
+        instruction = draw_instruction(self._rng, self._requests)
+        request = parse_instruction(instruction)
+        assert request is not None
+        question, reply = draw_judging(self._rng, self._world.knowledge, instruction, request, self._demonstrations)
+        return chat_prompt(question), reply + EOS
+
     def _draw_chat(self) -> tuple[str, str]:
         instruction = draw_instruction(self._rng, self._requests)
         request = parse_instruction(instruction)
@@ -58,6 +70,8 @@ class SupervisedMix:
 
     def _encode(self, texts: Sequence[tuple[str, str]]) -> list[Row]:
         """Encode (context, target) texts; no token spans the boundary between the two."""
+        if not texts:
+            return []
         parts = [part for pair in texts for part in pair]
         ids: list[list[int]] = self._tokenizer(parts, add_special_tokens=False)["input_ids"]
         return [Row(ids[i] + ids[i + 1], len(ids[i])) for i in range(0, len(ids), 2)]

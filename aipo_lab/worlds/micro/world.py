@@ -9,6 +9,7 @@ from aipo_lab.core.errors import UserError
 from aipo_lab.worlds.micro.instructions import draw_instruction, parse_instruction, split_requests
 from aipo_lab.worlds.micro.knowledge import draw_knowledge
 from aipo_lab.worlds.micro.responses import response_quality
+from aipo_lab.worlds.micro.writers import write_responses
 
 POOL_SIZE = 2048
 BENCHMARK_SIZE = 512
@@ -36,6 +37,12 @@ class MicroWorld:
         if request is None:
             raise UserError(f"{prompt!r} is not an instruction of the micro world; filter with is_instruction first")
         return response_quality(self.knowledge, request, response)
+
+    def written_responses(self, prompt: str) -> list[str]:
+        """What the world's other writers answer to the instruction `prompt`; always the same."""
+        request = parse_instruction(prompt)
+        assert request is not None, f"not an instruction of this world: {prompt!r}"
+        return write_responses(random.Random(f"micro/written/{self.seed}/{prompt}"), self.knowledge, request)
 
     def pool(self, n: int | None = None) -> list[str]:
         """The first `n` of 2048 distinct instructions; raises `UserError` if there are fewer than `n`."""

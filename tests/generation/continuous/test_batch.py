@@ -8,10 +8,12 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from model_variants import make_variant
 
 from aipo_lab.core.errors import StageFailed
-from aipo_lab.generation.continuous import batch, memory
+from aipo_lab.generation.continuous import batch, memory, row_groups, timeline
 from aipo_lab.generation.continuous.forward import Forward
 from aipo_lab.generation.engine import Completion, SamplingConfig
 from aipo_lab.generation.transformers_engine import TransformersEngine
@@ -167,6 +169,52 @@ def test_a_sliding_window_counts_tokens_and_not_columns(tmp_path: Any) -> None:
     policy = load_policy(folder, "cpu", "float32")
     alone = TransformersEngine(policy, 1).generate(PROMPTS, 2, SAMPLING, seed=3)
     assert TransformersEngine(policy, 6).generate(PROMPTS, 2, SAMPLING, seed=3) == alone
+
+
+@pytest.mark.parametrize("architecture", ["llama", "mistral", "gpt2"])
+@pytest.mark.parametrize("columns", [0, 20])
+def test_rows_computed_by_groups_sample_the_same(
+    tmp_path: Any, architecture: str, columns: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    window = {"sliding_window": 8} if architecture == "mistral" else {}
+    policy = load_policy(make_variant(tmp_path / "model", architecture=architecture, **window), "cpu", "float32")
+    alone = TransformersEngine(policy, 1).generate(PROMPTS, 3, SAMPLING, seed=7)
+    rows_at_once: list[int] = []
+    plain = torch.nn.functional.scaled_dot_product_attention
+
+    def watched(query: torch.Tensor, key: torch.Tensor, *rest: Any, **options: Any) -> torch.Tensor:
+        rows_at_once.append(key.shape[0])
+        return plain(query, key, *rest, **options)
+
+    monkeypatch.setattr(row_groups, "GROUP_COLUMNS", columns)
+    monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", watched)
+    assert TransformersEngine(policy, 12).generate(PROMPTS, 3, SAMPLING, seed=7) == alone
+    assert 1 < max(rows_at_once) < 12
+
+
+@given(st.lists(st.integers(0, 900), max_size=30) | st.lists(st.integers(0, 30), max_size=60), st.data())
+def test_groups_are_all_rows_in_order_and_stay_together(starts: list[int], data: Any) -> None:
+    groups = row_groups.partition(starts)
+    assert [slot for first, end, _ in groups for slot in range(first, end)] == list(range(len(starts)))
+    for first, end, low in groups:
+        assert low == min(starts[first:end])
+        assert sum(start - low for start in starts[first:end]) <= row_groups.GROUP_COLUMNS
+    ended = data.draw(st.sets(st.sampled_from(range(len(starts))))) if starts else set()
+    order = timeline._without(groups, sorted(ended))
+    assert sorted(order) == [slot for slot in range(len(starts)) if slot not in ended]
+    group_of = [number for number, (first, end, _) in enumerate(groups) for _ in range(first, end)]
+    assert [group_of[slot] for slot in order] == sorted(group_of[slot] for slot in order)
+    moved = sum(slot != old for slot, old in enumerate(order))
+    assert moved <= len(ended) * len(groups)
+
+
+def test_prompts_of_very_different_lengths_are_not_padded_together(
+    policy: Policy, counted: type[CountingForward], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batch, "LITTLE_PREFILL_TOKENS", 0)
+    prompts = [[*range(10, 10 + n)] for n in (40, 38, 36, 9, 9, 8)]
+    TransformersEngine(policy, 64).generate(prompts, 2, SAMPLING, seed=7)
+    assert counted.tokens == [40 + 38 + 36, 9 + 9 + 8]
 
 
 def test_log_probabilities_are_the_models_own(policy: Policy) -> None:
