@@ -203,7 +203,9 @@ def _engine_arguments(settings: VllmEngineSettings, folder: Path, device: str) -
     }
     if settings.max_sequence_tokens is not None:
         how["max_model_len"] = settings.max_sequence_tokens
-    return how if device == "cpu" else {**how, "gpu_memory_utilization": settings.memory_share}
+    if device == "cpu":  # a prompt computed in parts turns its random numbers back, which those of a CPU cannot do
+        return {**how, "enable_chunked_prefill": False}
+    return {**how, "gpu_memory_utilization": settings.memory_share}
 
 
 def _parameters(sampling: SamplingConfig) -> dict[str, Any]:

@@ -224,5 +224,12 @@ def test_greedy_samples_of_a_prompt_are_all_the_same(subject: Subject, by_hand: 
     assert tokens_of(generate(subject, 2, GREEDY)) == [tokens for tokens in by_hand for _ in range(2)]
 
 
+def test_more_prompts_than_are_computed_at_once_are_sampled_from(subject: Subject) -> None:
+    many = subject.prompts * (4 if subject.tiny else 20)  # of 4,096 tokens of prompts a step, where vLLM chooses
+    made = subject.engine.generate(many, 1, SamplingConfig(max_new_tokens=2), seed=3)
+    assert [len(row) for row in made] == [1] * len(many)
+    assert all(one.n_tokens for row in made for one in row)
+
+
 def test_no_prompts_are_no_work(subject: Subject) -> None:
     assert subject.engine.generate([], 3, GREEDY, seed=0) == []
