@@ -107,7 +107,11 @@ def test_strict_looks_at_the_response_as_it_is_and_loose_without_its_first_or_la
 
 
 @pytest.mark.parametrize("benchmark", [IFEval, IFBench])
-@pytest.mark.parametrize("response", ["Sure! Here is **one** answer.\n\nP.S. done", "こんにちは 世界", "\ud83d 🎉\x00"])
+@pytest.mark.parametrize(
+    "response",
+    ["Sure! Here is **one** answer.\n\nP.S. done", "こんにちは 世界", "\ud83d 🎉\x00"],
+    ids=["English", "Japanese", "half an emoji"],
+)
 def test_every_check_of_every_question_gives_a_verdict(benchmark: type[InstructionFollowing], response: str) -> None:
     instructed = benchmark.load().instructed.values()
     kinds = {id_: one for one in instructed for id_ in one.instruction_ids}

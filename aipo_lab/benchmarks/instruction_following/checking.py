@@ -17,6 +17,7 @@ from aipo_lab.assets.library import find
 from aipo_lab.benchmarks.catalogue import OFFICIAL_PACKAGES
 from aipo_lab.benchmarks.length_control import Estimate, mean_estimate
 from aipo_lab.core.errors import MissingDependency
+from aipo_lab.core.unicode import repaired
 
 Name = Literal["ifeval", "ifbench"]
 
@@ -46,6 +47,7 @@ def check(name: Name, instructed: Instructed, response: str) -> Followed:
     the package.
     """
     variants_of, registry = _package(name)
+    response = repaired(response)  # the package writes what it cannot read into the log
     variants = [text for text in variants_of(response) if text.strip()]
     strict, loose = [], []
     for id_, arguments in zip(instructed.instruction_ids, instructed.arguments, strict=True):
