@@ -90,7 +90,10 @@ def test_a_stage_that_needs_the_memory_finds_it_free(
 
     definition = get_stage(stage)
     monkeypatch.setattr("aipo_lab.stages.definition.get_stage", lambda name: replace_run(definition, run))
-    configs: dict[str, dict[str, Any]] = {"train": {"seed": 0, "objective": {"name": "dpo", "hyperparameters": {}}}}
+    configs: dict[str, dict[str, Any]] = {
+        "train": {"seed": 0, "objective": {"name": "dpo", "hyperparameters": {}}},
+        "train_reward": {"seed": 0, "max_tokens": 8, "chat": {}},
+    }
     run_stage(StageNode(ArtifactRequest(stage, 1, configs.get(stage, {}), {})), store, lambda *_: None)
     assert seen == [stage not in MEMORY_STAGES]
 
