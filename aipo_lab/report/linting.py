@@ -250,20 +250,26 @@ RULES: tuple[Rule, ...] = (
 )
 
 
+ROLES = ("chosen", "rejected")
+NEEDED_OF_CURVE = (("length", "_tokens"), ("logps", ""), ("reward", ""))
+"""Columns of a curve for each role, with their units."""
+
+
 def training_drift(
     curve: Sequence[Mapping[str, float]], beta: float, reference_free: bool, per_token: bool
 ) -> TrainingDrift | None:
-    """The drift that a curve (rows of `curve.jsonl`) tells, None where it is too short to tell.
+    """The drift that a curve (rows of `curve.jsonl`) tells, None where it is too short to tell or an older one.
 
     Against a reference, a pair's log-ratio is its reward over `beta` (`per_token`: of one token), compared with the
     first step's, where nothing has been learnt. Without one, different pairs are compared: log-probabilities a token of
     the last quarter of the steps with the first quarter's, at the mean length.
     """
     quarter = max(1, len(curve) // 4)
-    if len(curve) < 2 or (reference_free and quarter < 2) or beta <= 0:
+    needed = {f"{name}_{role}{unit}" for role in ROLES for name, unit in NEEDED_OF_CURVE}
+    if len(curve) < 2 or (reference_free and quarter < 2) or beta <= 0 or any(needed - row.keys() for row in curve):
         return None
     moved = {}
-    for role in ("chosen", "rejected"):
+    for role in ROLES:
         lengths = [row[f"length_{role}_tokens"] for row in curve]
         if reference_free:
             mean = sum(lengths) / len(lengths)

@@ -224,3 +224,7 @@ def test_a_file_that_is_none_of_pairs_is_an_error(tmp_path: Path, text: str | No
     done = CliRunner().invoke(main, ["lint", str(path)])
     assert done.exit_code == 2
     assert says in done.output
+
+
+def test_a_curve_without_the_columns_tells_nothing() -> None:
+    assert training_drift([{"step": 1.0, "loss": 0.7}, {"step": 2.0, "loss": 0.6}], 0.1, False, False) is None
