@@ -251,8 +251,6 @@ RULES: tuple[Rule, ...] = (
 
 
 ROLES = ("chosen", "rejected")
-NEEDED_OF_CURVE = (("length", "_tokens"), ("logps", ""), ("reward", ""))
-"""Columns of a curve for each role, with their units."""
 
 
 def training_drift(
@@ -265,7 +263,8 @@ def training_drift(
     the last quarter of the steps with the first quarter's, at the mean length.
     """
     quarter = max(1, len(curve) // 4)
-    needed = {f"{name}_{role}{unit}" for role in ROLES for name, unit in NEEDED_OF_CURVE}
+    measured = "logps" if reference_free else "reward"
+    needed = {name for role in ROLES for name in (f"length_{role}_tokens", f"{measured}_{role}")}
     if len(curve) < 2 or (reference_free and quarter < 2) or beta <= 0 or any(needed - row.keys() for row in curve):
         return None
     moved = {}
