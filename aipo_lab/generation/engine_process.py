@@ -1,4 +1,7 @@
-"""One engine process seen from here: it is started, asked, watched for silence, and ended with all it started."""
+"""Engine processes seen from here: started, asked, watched for silence, and ended with all they started.
+
+One may be vLLM in another Python or transformers on a device of its own; several that share the prompts are a group.
+"""
 
 from __future__ import annotations
 
@@ -9,19 +12,18 @@ import signal
 import subprocess
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from aipo_lab.core.errors import StageFailed
 
-WORKER_FILE = Path(__file__).with_name("vllm_worker.py")
 LOG_TAIL_LINES = 30
 END_WAIT_S = 30.0
 
 
-class VllmProcess:
+class EngineProcess:
     """A worker process with one engine; not shared between threads."""
 
     def __init__(
@@ -29,15 +31,15 @@ class VllmProcess:
         python: str,
         how: Mapping[str, Any],
         environment: Mapping[str, str],
-        command: Sequence[str] = (str(WORKER_FILE),),
-        name: str = "vLLM",
+        command: Sequence[str],
+        name: str,
     ) -> None:
         """Start loading; `how` are the engine's arguments, `environment` what is set beside this process's own.
 
         `command` is what `python` runs, `name` what the process is called in messages.
         """
         self._name = name
-        self.log = tempfile.NamedTemporaryFile("w+", prefix="aipo-lab-vllm-", suffix=".log", errors="replace")  # noqa: SIM115
+        self.log = tempfile.NamedTemporaryFile("w+", prefix="aipo-lab-engine-", suffix=".log", errors="replace")  # noqa: SIM115
         self._process = subprocess.Popen(
             [python, *command],
             stdin=subprocess.PIPE,
@@ -111,3 +113,39 @@ class VllmProcess:
         lines = Path(self.log.name).read_text(encoding="utf-8", errors="replace").splitlines()
         self.stop()
         return StageFailed("\n".join([f"the {self._name} process {reason}; its last words:", *lines[-LOG_TAIL_LINES:]]))
+
+
+class ProcessGroup:
+    """Several engine processes that are ready, work and end together; implements that part of `LiveEngine`."""
+
+    def __init__(self, starting: Iterable[Callable[[], EngineProcess]], silence_s: float) -> None:
+        """Start all, then wait until each is ready. Raises `StageFailed`, and ends all, if one is not."""
+        self.processes: list[EngineProcess] = []
+        try:
+            for start in starting:
+                self.processes.append(start())
+            for process in self.processes:
+                list(process.answers("ready", silence_s, "loading the model"))
+        except BaseException:
+            self.stop()
+            raise
+
+    @property
+    def is_alive(self) -> bool:
+        """See `LiveEngine.is_alive`."""
+        return bool(self.processes) and all(process.is_alive for process in self.processes)
+
+    def stop(self) -> None:
+        """See `LiveEngine.stop`."""
+        while self.processes:
+            self.processes.pop().stop()
+
+    def answers(self, works: Sequence[Mapping[str, Any]], silence_s: float) -> list[dict[str, Any]]:
+        """What the processes say to a work each; whatever fails ends all, whose other answers nobody would expect."""
+        try:
+            for process, work in zip(self.processes, works, strict=True):
+                process.ask(work)
+            return [answer for process in self.processes for answer in process.answers("done", silence_s, "generating")]
+        except BaseException:
+            self.stop()
+            raise
