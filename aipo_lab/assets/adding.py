@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from aipo_lab.assets.asset import Asset, PinnedFile, Progress
+from aipo_lab.assets.asset import Asset, PinnedFile, Progress, origin_of
 from aipo_lab.assets.library import known, obtain
 from aipo_lab.core.errors import UserError
 from aipo_lab.core.hashing import sha256_of
@@ -45,7 +45,7 @@ def _copied(asset: Asset, folder: Path, target: Path, progress: Progress) -> dic
     for file in asset.files:
         (target / file.name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(found[file.sha256], target / file.name)
-    return {"files": {file.name: {"url": file.url, "sha256": file.sha256} for file in asset.files}}
+    return origin_of(asset.files)
 
 
 def _by_hash(files: Sequence[PinnedFile], folder: Path) -> dict[str, Path]:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from aipo_lab.assets.asset import Asset, PinnedFile, Progress
-from aipo_lab.assets.download import fetch_files
+from aipo_lab.assets.download import fetch_files, fetching
 from aipo_lab.assets.smollm2 import download_wheel, extract_member
 from aipo_lab.core.errors import UserError
 
@@ -42,10 +42,6 @@ _PACKAGE_SHA256 = "b257242039cc0753cdf7e7e288f9379d8ccad58015ce95bdc8a8ec337d2fa
 _PACKAGE_MEMBER = f"litellm/litellm_core_utils/tokenizers/{CL100K_FILE}"
 
 
-def _build_arena_hard(folder: Path, progress: Progress) -> dict[str, Any]:
-    return fetch_files(FILES, folder, progress)
-
-
 def _build_cl100k_base(folder: Path, progress: Progress) -> dict[str, Any]:
     try:
         return fetch_files([PinnedFile(CL100K_FILE, _CL100K_URL, CL100K_SHA256)], folder, progress)
@@ -64,7 +60,8 @@ ARENA_HARD = Asset(
     licence="Apache-2.0 (data), MIT (AIPO's copy)",
     size_bytes=1_344_696,
     source=f"github.com/{_REPOSITORY} at {_COMMIT[:7]}",
-    build=_build_arena_hard,
+    build=fetching(FILES),
+    files=FILES,
 )
 
 CL100K_BASE = Asset(

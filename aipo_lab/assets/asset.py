@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,6 +41,11 @@ class Asset:
     source: str
     build: Callable[[Path, Progress], dict[str, Any]]
     files: tuple[PinnedFile, ...] = ()
+
+
+def origin_of(files: Sequence[PinnedFile]) -> dict[str, Any]:
+    """What `Asset.build` says of an asset made of pinned files, wherever they were taken from."""
+    return {"files": {file.name: {"url": file.url, "sha256": file.sha256} for file in files}}
 
 
 def git_blob_id_of(path: Path) -> str:

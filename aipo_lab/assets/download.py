@@ -4,16 +4,25 @@ from __future__ import annotations
 
 import urllib.error
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
-from aipo_lab.assets.asset import PinnedFile, Progress, require_hash
+from aipo_lab.assets.asset import PinnedFile, Progress, origin_of, require_hash
 from aipo_lab.core.errors import UserError
 
 TIMEOUT_S = 30.0
 """Longest silence of a server; the whole of a large file may take longer."""
+
+
+def fetching(files: Sequence[PinnedFile]) -> Callable[[Path, Progress], dict[str, Any]]:
+    """The `Asset.build` of an asset that is `files` and nothing else."""
+
+    def build(folder: Path, progress: Progress) -> dict[str, Any]:
+        return fetch_files(files, folder, progress)
+
+    return build
 
 
 def fetch_files(files: Sequence[PinnedFile], folder: Path, progress: Progress) -> dict[str, Any]:
@@ -31,7 +40,7 @@ def fetch_files(files: Sequence[PinnedFile], folder: Path, progress: Progress) -
             require_hash(path, file.sha256)
         except UserError as error:
             raise UserError(f"{error} It came from {file.url}") from None
-    return {"files": {file.name: {"url": file.url, "sha256": file.sha256} for file in files}}
+    return origin_of(files)
 
 
 def _content(url: str) -> bytes:

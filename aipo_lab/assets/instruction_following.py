@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from aipo_lab.assets.asset import Asset, PinnedFile, Progress, require_hash
-from aipo_lab.assets.download import fetch_files
+from aipo_lab.assets.download import fetching
 from aipo_lab.assets.smollm2 import download_wheel, extract_member
 
 IFEVAL_FILE = PinnedFile(
@@ -39,16 +39,6 @@ TAGGER_SHA256 = "1ed281f37b3646475503ce77347d0ed92a5f4de176a63c6ab4d1064636067dc
 TAGGER_MEMBER = "textblob_aptagger/trontagger-0.1.0.pickle"
 TAGGER_MEMBER_SHA256 = "1109164b3d28dce58f96b763128bab2fd8754c3921fd3330de2724ac6d1ada7c"
 TAGGER_NAME = "averaged_perceptron_tagger_eng"
-
-
-def build_ifeval(folder: Path, progress: Progress) -> dict[str, Any]:
-    """Fill `folder` with IFEval's questions; returns the origin. See `Asset.build` for errors."""
-    return fetch_files([IFEVAL_FILE], folder, progress)
-
-
-def build_ifbench(folder: Path, progress: Progress) -> dict[str, Any]:
-    """Fill `folder` with IFBench's questions; returns the origin. See `Asset.build` for errors."""
-    return fetch_files([IFBENCH_FILE], folder, progress)
 
 
 def build_nltk_data(folder: Path, progress: Progress) -> dict[str, Any]:
@@ -101,7 +91,7 @@ IFEVAL = Asset(
     licence="Apache-2.0 (google-research)",
     size_bytes=206_000,
     source="github.com/google-research/google-research",
-    build=build_ifeval,
+    build=fetching((IFEVAL_FILE,)),
     files=(IFEVAL_FILE,),
 )
 IFBENCH = Asset(
@@ -110,7 +100,7 @@ IFBENCH = Asset(
     licence="ODC-BY (allenai/IFBench_test)",
     size_bytes=430_000,
     source="github.com/allenai/IFBench",
-    build=build_ifbench,
+    build=fetching((IFBENCH_FILE,)),
     files=(IFBENCH_FILE,),
 )
 NLTK_DATA = Asset(

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any
-
-from aipo_lab.assets.asset import Asset, PinnedFile, Progress
-from aipo_lab.assets.download import fetch_files
+from aipo_lab.assets.asset import Asset, PinnedFile
+from aipo_lab.assets.download import fetching
 
 _FASTCHAT = (
     "https://raw.githubusercontent.com/lm-sys/FastChat/587d5cfa1609a43d192cedb8441cac3c17db105d/fastchat/llm_judge/data"
@@ -38,17 +35,12 @@ FILES = (
 )
 
 
-def build(folder: Path, progress: Progress) -> dict[str, Any]:
-    """Fill `folder` with the files; returns the origin. See `Asset.build` for errors."""
-    return fetch_files(FILES, folder, progress)
-
-
 MT_BENCH = Asset(
     name="mt-bench",
     description="MT-Bench: questions, judge prompts, reference answers",
     licence="Apache-2.0 (FastChat), MIT (SimPO)",
     size_bytes=201_213,
     source="github.com/lm-sys/FastChat, github.com/princeton-nlp/SimPO",
-    build=build,
+    build=fetching(FILES),
     files=FILES,
 )
