@@ -112,11 +112,14 @@ def test_strict_looks_at_the_response_as_it_is_and_loose_without_its_first_or_la
     ["Sure! Here is **one** answer.\n\nP.S. done", "こんにちは 世界", "\ud83d 🎉\x00"],
     ids=["English", "Japanese", "half an emoji"],
 )
-def test_every_check_of_every_question_gives_a_verdict(benchmark: type[InstructionFollowing], response: str) -> None:
+def test_every_check_of_every_question_gives_a_verdict(
+    benchmark: type[InstructionFollowing], response: str, caplog: pytest.LogCaptureFixture
+) -> None:
     instructed = benchmark.load().instructed.values()
     kinds = {id_: one for one in instructed for id_ in one.instruction_ids}
     for one in kinds.values():
         assert len(check(benchmark.name, one, response).strict) == len(one.instruction_ids)
+    caplog.text.encode()  # what the package says of it can be written
 
 
 def test_percentages_and_errors_are_the_closed_forms() -> None:

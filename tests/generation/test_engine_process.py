@@ -1,16 +1,17 @@
-"""A vLLM process that fails: it is told what became of it, nothing waits for ever, and nothing of it stays alive."""
+"""An engine process that fails: it is told what became of it, nothing waits for ever, and nothing of it stays alive."""
 
 from __future__ import annotations
 
 import os
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from aipo_lab.core.errors import MissingDependency, StageFailed
 from aipo_lab.generation.engine import open_engine
-from aipo_lab.generation.engine_process import EngineProcess
+from aipo_lab.generation.engine_process import EngineProcess, ProcessGroup
 from aipo_lab.generation.vllm_engine import WORKER_FILE, VllmEngineSettings, device_groups, problems
 
 
@@ -74,6 +75,39 @@ def test_a_reported_failure_is_told_with_the_log(tmp_path: Path) -> None:
     said = wait_for_end(EngineProcess(interpreter(tmp_path / "python", script), {}, {}, (str(WORKER_FILE),), "vLLM"))
     assert "failed while loading: ValueError: too large" in said
     assert "CUDA out of memory" in said
+
+
+READY = 'echo \'{"event": "ready"}\''
+
+
+def group_of(tmp_path: Path, *scripts: str) -> list[partial[EngineProcess]]:
+    """What starts a process for each script."""
+    pythons = [interpreter(tmp_path / f"python-{n}", script) for n, script in enumerate(scripts)]
+    return [partial(EngineProcess, python, {}, {}, (), f"engine {n}") for n, python in enumerate(pythons)]
+
+
+def test_a_group_with_one_that_cannot_start_leaves_none_running(tmp_path: Path) -> None:
+    started: list[EngineProcess] = []
+
+    def start(starting: partial[EngineProcess]) -> EngineProcess:
+        started.append(starting())
+        return started[-1]
+
+    group = group_of(tmp_path, f"{READY}; sleep 60", "exit 3")
+    with pytest.raises(StageFailed, match="engine 1 process ended with exit code 3"):
+        ProcessGroup([partial(start, one) for one in group], 10.0)
+    assert [process.is_alive for process in started] == [False, False]
+
+
+def test_a_group_of_which_one_fails_at_work_ends_as_a_whole(tmp_path: Path) -> None:
+    done = 'read how; read work; echo \'{"event": "done"}\'; sleep 60'
+    group = ProcessGroup(group_of(tmp_path, f"{READY}; {done}", f"{READY}; read how; read work; exit 4"), 10.0)
+    both = list(group.processes)
+    assert group.is_alive
+    with pytest.raises(StageFailed, match="exit code 4 while generating"):
+        group.answers([{}, {}], 10.0)
+    assert [process.is_alive for process in both] == [False, False]
+    assert not group.is_alive
 
 
 @pytest.mark.parametrize("python", [None, "/nowhere/python"])

@@ -3,19 +3,32 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file
-from training_jobs import assert_same_training, curve, largest_difference, make_job, make_model, train_alone
+from training_jobs import (
+    assert_same_training,
+    curve,
+    largest_difference,
+    make_job,
+    make_model,
+    pair_rows,
+    train_alone,
+)
 
 from aipo_lab.core.errors import StageFailed
 from aipo_lab.core.jsonl import read_jsonl
+from aipo_lab.core.store import ArtifactRequest, Store
 from aipo_lab.models import weight_files
-from aipo_lab.models.policy import load_policy
+from aipo_lab.models.policy import POLICIES, load_policy
 from aipo_lab.models.weight_files import WeightFiles, empty_policy, write_model
+from aipo_lab.stages.definition import Runtime, StageNode, get_stage, run_stage
+from aipo_lab.stages.reference import ReferenceConfig
+from aipo_lab.training.config import ParallelSettings
 from aipo_lab.training.job import read_reference
 from aipo_lab.training.launch import launch
 from aipo_lab.training.logprobs import all_pair_logps
@@ -135,3 +148,26 @@ def test_a_divided_reference_pass_gives_the_numbers_of_one_process(tmp_path: Pat
     divided = read_reference(tmp_path / "reference" / "reference.jsonl", pairs)
     torch.testing.assert_close(divided, alone, atol=1e-3, rtol=1e-5)
     assert divided.abs().min() > 0 or (divided == 0).equal(alone == 0)
+
+
+@pytest.mark.timeout(280)
+def test_the_reference_stage_divides_its_pass_where_the_policy_is_divided(
+    tmp_path: Path, store: Store, put_artifact: Callable[..., str]
+) -> None:
+    model = make_model(tmp_path / "model")
+    inputs = {
+        "policy": put_artifact("input", {"model": model}),
+        "pairs": put_artifact("input", {"pairs.jsonl": pair_rows(6)}),
+    }
+    request = ArtifactRequest("reference", get_stage("reference").version, ReferenceConfig().model_dump(), inputs)
+    POLICIES.put(model, "cpu", "float32", load_policy(model, "cpu", "float32"))
+    told: list[str] = []
+    node = StageNode(request, Runtime(threads=2, parallel=ParallelSettings(**FSDP)))
+    artifact = run_stage(node, store, lambda _done, _total, unit: told.append(unit))
+    assert set(told) == {"micro-batches"}  # a pass in this process counts pairs
+    loaded = POLICIES.get(model, "cpu", "float32")
+    path = store.path(*inputs["pairs"].split("/")) / "pairs.jsonl"
+    pairs, _ = load_pairs(path, loaded.tokenizer, 512, 2048)
+    alone = all_pair_logps(loaded.model, pairs, loaded.pad_token_id, 8192, lambda *_: None)
+    divided = read_reference(artifact.file("reference.jsonl"), pairs)
+    torch.testing.assert_close(divided, alone, atol=1e-3, rtol=1e-5)
