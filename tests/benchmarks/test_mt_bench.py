@@ -18,7 +18,7 @@ from judging.judge_server import Body, JudgeServer
 
 import aipo_lab.assets.library as assets
 from aipo_lab.assets import mt_bench as mt_bench_asset
-from aipo_lab.assets.download import fetch_files
+from aipo_lab.assets.download import fetch_files, fetching
 from aipo_lab.benchmarks.mt_bench.answers import check_answers, read_answers
 from aipo_lab.benchmarks.mt_bench.benchmark import MtBench
 from aipo_lab.benchmarks.mt_bench.judgments import score_mt_bench
@@ -59,8 +59,8 @@ def cache(official: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("AIPO_LAB_CACHE", str(tmp_path_factory.mktemp("cache")))
         patch.setenv("NO_PROXY", "127.0.0.1")
-        patch.setattr(mt_bench_asset, "FILES", local)
-        patch.setitem(assets._ASSETS, "mt-bench", mt_bench_asset.MT_BENCH)
+        served = replace(mt_bench_asset.MT_BENCH, build=fetching(local), files=tuple(local))
+        patch.setitem(assets._ASSETS, "mt-bench", served)
         yield assets.fetch("mt-bench")
     server.shutdown()
     server.server_close()

@@ -23,9 +23,10 @@ from aipo_lab.execution.worker import decode_node
 
 executor = InlineExecutor(Store(Path(sys.argv[1])), 1)
 future = executor.submit(decode_node(json.loads(sys.argv[2])), lambda *_: None)
-while executor._all[0].process is None:
+worker = next(iter(executor._all))
+while worker.process is None:
     pass
-print(executor._all[0].process.pid, flush=True)
+print(worker.process.pid, flush=True)
 future.result(timeout=240)
 """
 
