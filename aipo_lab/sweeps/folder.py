@@ -47,6 +47,7 @@ class SweepFolder:
             "profile": sweep.profile,
             "description": sweep.description,
             "select": sweep.select,
+            "split": sweep.split,
             "source": sweep.source,
             **saved_store(store_root, self.path),
             "models": {
@@ -100,6 +101,7 @@ class SweepFolder:
             description=saved.description,
             source=saved.source,
             methods=saved.methods,
+            split=saved.split,
         )
         models = {
             source: BaseModel(Path(model.folder) if model.folder else None, model.fingerprint)

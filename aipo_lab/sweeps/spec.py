@@ -10,6 +10,7 @@ from pydantic import Field, field_validator
 
 from aipo_lab.core.config import StrictModel, suggest
 from aipo_lab.pipeline.recipe import profile_names
+from aipo_lab.results.rules import DEFAULT_RULE
 
 ALL_METHODS = "all"
 """As the value of `method`: every method of the file."""
@@ -25,6 +26,17 @@ class ScaleSpec(StrictModel):
     recipe: dict[str, Any] = Field(default_factory=dict, description="stands for the file's recipe")
     methods: dict[str, str | dict[str, Any]] | None = Field(None, description="stands for the file's methods")
     space: list[dict[str, Any]] | None = Field(None, min_length=1, description="stands for the file's space")
+
+
+class SelectSpec(StrictModel):
+    """How the best trial is chosen, and on which prompts its result is reported; a text alone is its `rule`."""
+
+    rule: str = Field(DEFAULT_RULE, description="rule that picks the best trial")
+    split: bool = Field(
+        True,
+        description="pick on one half of a benchmark's prompts and report on the other, where it has enough of them "
+        "and values of each; false: both on all of them",
+    )
 
 
 class SweepSpec(StrictModel):
@@ -47,12 +59,17 @@ class SweepSpec(StrictModel):
         description="by name: a method's own sweep file, sought beside this one, or its recipe keys and values; "
         "entries of the space choose among them with `method`",
     )
-    select: str = Field("top_left", description="rule that picks the best trial")
+    select: SelectSpec = Field(default_factory=SelectSpec, description="how the best trial is chosen")
     profiles: dict[str, ScaleSpec] = Field(
         default_factory=dict,
         description="by profile: a recipe, space and description that stand for the file's with that profile, or one "
         "that builds on it",
     )
+
+    @field_validator("select", mode="before")
+    @classmethod
+    def _rule_alone(cls, value: object) -> object:
+        return {"rule": value} if isinstance(value, str) else value
 
     @field_validator("name", mode="before")
     @classmethod
