@@ -4,19 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
 
 from aipo_lab.benchmarks.catalogue import BENCHMARK_METRICS
 from aipo_lab.benchmarks.metrics import BenchmarkMetrics
 from aipo_lab.results.points import Point
 from aipo_lab.results.rows import ResultRow
 from aipo_lab.results.rules import SelectionRule
-from aipo_lab.results.scoring import Axes, best_places, rule_scores
+from aipo_lab.results.scoring import Array, Axes, best_places, rule_scores
 
-if TYPE_CHECKING:
-    import numpy as np
-
-DrawMetric = Callable[[str], "np.ndarray | None"]
+DrawMetric = Callable[[str], Array | None]
 """Values of a metric for all points, shape (draws, points), NaN where a point lacks it."""
 
 
@@ -40,17 +39,13 @@ class Contest:
         """What the row has to say in this contest."""
         return row.picked_on.get(metric) if self.halved else row.value(metric)
 
-    def measured(self, metric: str) -> np.ndarray:
+    def measured(self, metric: str) -> Array:
         """The points' values as one draw, shape (1, points)."""
-        import numpy as np
-
         values = [self.value(point.row, metric) for point in self.points]
         return np.array([[np.nan if value is None else value for value in values]])
 
     def axes(self, draw: DrawMetric) -> Axes | None:
         """The axes of drawn values; None where nothing can be drawn."""
-        import numpy as np
-
         value = draw(self.metric)
         length = None if self.length is None else draw(self.length)
         if value is None or (self.length is not None and length is None):
@@ -81,7 +76,7 @@ class Contest:
 
         return sorted(places, key=order)
 
-    def chosen(self, draw: DrawMetric) -> tuple[np.ndarray, np.ndarray] | None:
+    def chosen(self, draw: DrawMetric) -> tuple[Array, NDArray[np.intp]] | None:
         """Scores (draws, points), and the chosen point of each draw (draws,); None where nothing can be drawn."""
         axes = self.axes(draw)
         if axes is None:

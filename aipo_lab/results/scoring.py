@@ -7,12 +7,13 @@ picked is picked by the very same rule.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
 
 from aipo_lab.results.rules import SelectionRule
 
-if TYPE_CHECKING:
-    import numpy as np
+Array = NDArray[np.float64]
 
 TIE = 1e-9
 """Scores that differ by less are equal but for rounding; the shorter point is then preferred, then the earlier."""
@@ -27,19 +28,19 @@ class Axes:
     front has the knee: the candidates and their base models.
     """
 
-    value: np.ndarray
-    length: np.ndarray | None
-    base_length: np.ndarray | None
-    present: np.ndarray
-    candidate: np.ndarray
-    member: np.ndarray
+    value: Array
+    length: Array | None
+    base_length: Array | None
+    present: NDArray[np.bool_]
+    candidate: NDArray[np.bool_]
+    member: NDArray[np.bool_]
 
 
-def rule_scores(rule: SelectionRule, axes: Axes, bounds: tuple[float, float]) -> np.ndarray:
+def rule_scores(rule: SelectionRule, axes: Axes, bounds: tuple[float, float]) -> Array:
     """Scores of shape (draws, points); infinite where a point cannot be chosen. `bounds`: of the metric, worst to best.
 
     - `corner`: distance to (the base model's length, the best value), with the length axis ending at
-      `length_multiple` times the base's length and the value axis at `bounds`. Being shorter than the base earns nothing.
+      `length_multiple` times the base's length, the value axis at `bounds`. Being shorter than the base earns nothing.
     - `top_left`: distance to the corner of the range of all points.
     - `knee`: minus the height above the chord of the front, in units of the metric (Das 1999: the point of the front
       farthest from the line through its ends; which one that is does not depend on how the axes are scaled).
@@ -47,8 +48,6 @@ def rule_scores(rule: SelectionRule, axes: Axes, bounds: tuple[float, float]) ->
 
     Without lengths the first three take the highest value.
     """
-    import numpy as np
-
     if axes.length is None or rule.kind == "max":
         scores = -axes.value
         if rule.length_limit is not None:
@@ -63,51 +62,43 @@ def rule_scores(rule: SelectionRule, axes: Axes, bounds: tuple[float, float]) ->
     return np.where(axes.candidate & axes.present & ~np.isnan(scores), scores, np.inf)
 
 
-def best_places(scores: np.ndarray, length: np.ndarray | None) -> np.ndarray:
+def best_places(scores: Array, length: Array | None) -> NDArray[np.intp]:
     """The chosen point of each draw, shape (draws,): the lowest score, of equal ones the shortest, then the first."""
-    import numpy as np
-
     if length is None:
         return scores.argmin(axis=1)
     lowest = scores.min(axis=1, keepdims=True)
     return np.where(scores <= lowest + TIE, length, np.inf).argmin(axis=1)
 
 
-def _from_corner(axes: Axes, bounds: tuple[float, float], multiple: float) -> np.ndarray:
-    import numpy as np
-
+def _from_corner(axes: Axes, bounds: tuple[float, float], multiple: float) -> Array:
     assert axes.length is not None
     assert axes.base_length is not None
     with np.errstate(divide="ignore", invalid="ignore"):
         longer = (axes.length / axes.base_length - 1) / (multiple - 1)
-    return np.hypot((bounds[1] - axes.value) / (bounds[1] - bounds[0]), np.maximum(longer, 0))
+    distance: Array = np.hypot((bounds[1] - axes.value) / (bounds[1] - bounds[0]), np.maximum(longer, 0))
+    return distance
 
 
-def _from_top_left(axes: Axes) -> np.ndarray:
-    import numpy as np
-
+def _from_top_left(axes: Axes) -> Array:
     assert axes.length is not None
-    return np.hypot(1 - _scaled(axes.value, axes.present, 1.0), _scaled(axes.length, axes.present, 0.0))
+    distance: Array = np.hypot(1 - _scaled(axes.value, axes.present, 1.0), _scaled(axes.length, axes.present, 0.0))
+    return distance
 
 
-def _scaled(values: np.ndarray, present: np.ndarray, where_flat: float) -> np.ndarray:
+def _scaled(values: Array, present: NDArray[np.bool_], where_flat: float) -> Array:
     """Values as shares of the range of the points that are there; `where_flat` where that range is a point."""
-    import numpy as np
-
     there = np.where(present, values, np.nan)
     low, high = np.nanmin(there, axis=1, keepdims=True), np.nanmax(there, axis=1, keepdims=True)
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.where(high > low, (values - low) / (high - low), where_flat)
 
 
-def _below_chord(axes: Axes) -> np.ndarray:
+def _below_chord(axes: Axes) -> Array:
     """Minus the height above the line from the shortest to the best point of the front, extended beyond both.
 
     A point that another beats is never higher than that other, as the line rises: the highest lies on the front.
     Where one point is both the shortest and the best there is no line, and the highest value counts.
     """
-    import numpy as np
-
     assert axes.length is not None
     there = axes.member & axes.present
     value, length = np.where(there, axes.value, -np.inf), np.where(there, axes.length, np.inf)

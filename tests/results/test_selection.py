@@ -53,7 +53,8 @@ def test_rules_are_parsed_and_written_back(text, rule):
 @pytest.mark.parametrize(
     "text",
     ["", "best", "max", "max:", "max:a@length<60", "max:a@length<=x", "max:a@length<=-3", "max:a@length<=nan",
-     "max:a@length<=0", "min:a", "corner@1x", "corner@nanx", "corner@1000x", "corner@3", "knee@2x", "max:nowhere/win_rate", "max:micro/", "max:a@length<=1@length<=2"],
+     "max:a@length<=0", "min:a", "corner@1x", "corner@nanx", "corner@1000x", "corner@3",
+     "knee@2x", "max:nowhere/win_rate", "max:micro/", "max:a@length<=1@length<=2"],
 )  # fmt: skip
 def test_a_rule_that_is_none_is_named_with_the_valid_forms(text):
     with pytest.raises(UserError) as error:
