@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from aipo_lab.benchmarks.metrics import BenchmarkMetrics
 from aipo_lab.results.contest import Contest, open_contest
@@ -23,7 +24,7 @@ from aipo_lab.results.per_prompt import PromptValues
 from aipo_lab.results.points import configuration_key, get_points
 from aipo_lab.results.rows import ResultRow
 from aipo_lab.results.rules import SelectionRule
-from aipo_lab.results.scoring import TIE, Array, rule_scores
+from aipo_lab.results.scoring import TIE, Array, best_places
 from aipo_lab.results.selection import Selection, selection_of
 
 N_DRAWS = 1000
@@ -97,6 +98,8 @@ class _Judge:
         self._metrics = metrics
         axes = [contest.metric] if contest.length is None else [contest.metric, contest.length]
         self._draws = Draws(contest.points, axes, values, contest.halved, n_draws)
+        self._keys = [configuration_key(point.row) for point in contest.points]
+        self._among_all: Array | None = None
 
     def pick(self, objective: str | None) -> Selection | None:
         """The pick among the points of an objective, or of all, with its certainty."""
@@ -106,10 +109,19 @@ class _Judge:
             return None
         ranked = contest.ranked()
         certainty = Certainty(len(ranked), others=self._others(contest))
-        drawn = contest.chosen(self._draws.of)
-        if drawn is not None:
-            certainty = self._with_draws(certainty, contest, ranked, *drawn)
+        scores = self._scores(contest)
+        if scores is not None:
+            certainty = self._with_draws(certainty, contest, ranked, scores)
         return replace(selection, certainty=certainty)
+
+    def _scores(self, contest: Contest) -> Array | None:
+        """Drawn scores of all points without the limit of length; only `knee` looks at which of them compete."""
+        free = replace(contest, rule=replace(contest.rule, length_limit=None))
+        if contest.rule.kind == "knee":
+            return free.scores(self._draws.of)
+        if self._among_all is None:
+            self._among_all = replace(free, objective=None).scores(self._draws.of)
+        return self._among_all
 
     def _others(self, contest: Contest) -> tuple[tuple[str, ResultRow], ...]:
         found = []
@@ -119,54 +131,63 @@ class _Judge:
                 found.append((str(rule), other.best))
         return tuple(found)
 
-    def _with_draws(
-        self, certainty: Certainty, contest: Contest, ranked: list[int], scores: Array, chosen: Array
-    ) -> Certainty:
-        any_left = np.isfinite(scores.min(axis=1))  # in some draws every point may be beyond the limit of length
-        chosen, scores = chosen[any_left].astype(int), scores[any_left]
-        if not len(chosen):
+    def _with_draws(self, certainty: Certainty, contest: Contest, ranked: list[int], all_scores: Array) -> Certainty:
+        """`all_scores`: drawn scores without the limit of length."""
+        places = np.array(contest.candidates())
+        scores, length = all_scores[:, places], self._length(places)
+        limit = contest.rule.length_limit
+        if limit is not None and length is not None:
+            scores = np.where(length <= limit, scores, np.inf)
+        drawn = np.flatnonzero(np.isfinite(scores.min(axis=1)))  # where some point is within the limit
+        if not len(drawn):
             return certainty
+        scores = scores[drawn]
+        chosen = places[best_places(scores, None if length is None else length[drawn])]
         times = np.bincount(chosen, minlength=len(contest.points)) / len(chosen)
-        keys = [configuration_key(point.row) for point in contest.points]
-        shares: dict[str, float] = {}
-        for point, share in zip(contest.points, times, strict=True):
-            if share > 0:
-                shares[point.row.contender] = shares.get(point.row.contender, 0.0) + float(share)
         best = ranked[0]
-        ranks = (scores < scores[:, [best]] - TIE).sum(axis=1) + 1
+        ranks = (scores < all_scores[drawn, best][:, None] - TIE).sum(axis=1) + 1
+        low, middle, high = (int(np.quantile(ranks, q, method="nearest")) for q in (0.05, 0.5, 0.95))
+        others = np.array(ranked[1:], dtype=int)
         return replace(
             certainty,
-            n_draws=len(chosen),
+            n_draws=len(drawn),
             source=self._draws.source,
             n_prompts=self._draws.n_prompts,
-            inseparable=tuple(contest.points[place].row for place in self._inseparable(contest, ranked)),
+            inseparable=tuple(contest.points[n].row for n in others[self._inseparable(contest, ranked, all_scores)]),
             stability=float(times[best]),
-            same_trial=float(sum(share for key, share in zip(keys, times, strict=True) if key == keys[best])),
-            contenders=tuple(sorted(shares.items(), key=lambda item: -item[1])),
-            ranks=tuple(int(np.quantile(ranks, q, method="nearest")) for q in (0.05, 0.5, 0.95)),
-            optimism=self._optimism(contest, chosen, any_left),
+            same_trial=float(sum(times[n] for n in np.flatnonzero(times) if self._keys[n] == self._keys[best])),
+            contenders=self._shares(times),
+            ranks=(low, middle, high),
+            optimism=self._optimism(contest, chosen, drawn),
         )
 
-    def _inseparable(self, contest: Contest, ranked: list[int]) -> list[int]:
-        """The places of the points that are not clearly worse than the first of `ranked`, best first."""
-        free = replace(contest, rule=replace(contest.rule, length_limit=None))
-        measured, drawn = free.chosen(contest.measured), free.chosen(self._draws.of)
+    def _length(self, places: NDArray[np.intp]) -> Array | None:
+        drawn = None if self._contest.length is None else self._draws.of(self._contest.length)
+        return None if drawn is None else drawn[:, places]
+
+    def _shares(self, times: Array) -> tuple[tuple[str, float], ...]:
+        """By objective or method: how often one of its points is picked."""
+        shares: dict[str, float] = {}
+        for place in np.flatnonzero(times):
+            contender = self._contest.points[place].row.contender
+            shares[contender] = shares.get(contender, 0.0) + float(times[place])
+        return tuple(sorted(shares.items(), key=lambda item: -item[1]))
+
+    def _inseparable(self, contest: Contest, ranked: list[int], drawn: Array) -> NDArray[np.bool_]:
+        """Of the points after the first of `ranked`: which are not clearly worse."""
+        best, others = ranked[0], np.array(ranked[1:], dtype=int)
+        measured = contest.scores(contest.measured)
         assert measured is not None
-        assert drawn is not None
-        others = np.array(ranked[1:], dtype=int)
-        if not len(others):
-            return []
-        gap = measured[0][0, others] - measured[0][0, ranked[0]]
-        drawn_gap = drawn[0][:, others] - drawn[0][:, [ranked[0]]]
+        gap = measured[0, others] - measured[0, best]
+        drawn_gap = drawn[:, others] - drawn[:, [best]]
         error = drawn_gap.std(axis=0)
         told = error > TIE
         largest = ((drawn_gap - gap)[:, told] / error[told]).max(axis=1) if told.any() else np.zeros(1)
         limit = max(float(np.quantile(largest, LEVEL)), 0.0)
-        return [int(place) for place in others[gap <= limit * error + TIE]]
+        close: NDArray[np.bool_] = gap <= limit * error + TIE
+        return close
 
-    def _optimism(self, contest: Contest, chosen: Array, any_left: Array) -> float:
-        drawn = self._draws.of(contest.metric)
-        assert drawn is not None
-        picked = chosen.astype(int)
-        gained = drawn[any_left][np.arange(len(picked)), picked] - contest.measured(contest.metric)[0, picked]
-        return float(gained.mean())
+    def _optimism(self, contest: Contest, chosen: NDArray[np.intp], drawn: NDArray[np.intp]) -> float:
+        values = self._draws.of(contest.metric)
+        assert values is not None
+        return float((values[drawn, chosen] - contest.measured(contest.metric)[0, chosen]).mean())

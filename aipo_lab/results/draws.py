@@ -83,7 +83,9 @@ class Draws:
         """By seed: how much of each draw it makes up, shape (n,); None where no point has several."""
         if all(len(point.rows) == 1 for point in self._points):
             return None
-        seeds = sorted({row.hyperparameters[SEED] for point in self._points for row in point.rows if len(point.rows) > 1})
+        seeds = sorted(
+            {row.hyperparameters[SEED] for point in self._points for row in point.rows if len(point.rows) > 1}
+        )
         weights = _weights(self._random, self.n, len(seeds))
         return {seed: weights[:, place] for place, seed in enumerate(seeds)}
 
