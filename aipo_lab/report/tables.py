@@ -11,6 +11,7 @@ from aipo_lab.benchmarks.metrics import BenchmarkMetrics
 from aipo_lab.figures.palette import objective_name, objective_styles, setting_label
 from aipo_lab.figures.repeats import get_repeated_paths, labels
 from aipo_lab.report.claims import Measure, Ordering
+from aipo_lab.report.pick_text import point_text, share_text, tie_count_text
 from aipo_lab.results.repeats import Configuration, Estimate, estimate, repeated_rows
 from aipo_lab.results.rows import ResultRow
 from aipo_lab.results.selection import Selection, standard_error
@@ -39,22 +40,25 @@ class Table:
 
 
 def best_table(rows: Sequence[ResultRow], selections: Mapping[str, Selection], metrics: BenchmarkMetrics) -> Table:
-    """The chosen trial of each objective, with its metrics, growth in length and the runner-up's distance."""
+    """The chosen point of each objective: the values to report, growth in length, how sure the pick is, runner-up."""
     shown = headline_metrics(metrics)
     growth = ["length / base"] if metrics.length else []
     columns = ["objective", "hyperparameters", "iteration", *(label for label, _ in shown), *growth]
-    table = Table([*columns, "runner-up", "lead in SE"], [])
+    table = Table([*columns, "picked again", "not separable", "runner-up"], [])
     for objective in objective_styles(selections):
         selection = selections[objective]
-        best, other = selection.best, selection.runner_up
+        best, other, certainty = selection.best, selection.runner_up, selection.certainty
         setting = setting_label(best.hyperparameters) or best.trial
         cells = [Cell(objective_name(objective)), Cell(setting), number_cell(best.iteration, 0)]
-        cells += [metric_cell(best, metric) for _, metric in shown]
+        cells += [metric_cell(selection.reported, metric) for _, metric in shown]
         if metrics.length:
-            cells.append(number_cell(_growth(rows, best, metrics.length), 2))
-        runner_up = MISSING if other is None else f"{_setting(other)}, iteration {other.iteration}"
-        cells += [Cell(runner_up), number_cell(selection.gap_se, 1, signed=True)]
-        table.rows.append(cells)
+            cells.append(number_cell(_growth(rows, selection, metrics.length), 2))
+        stability = None if certainty is None else certainty.stability
+        cells.append(Cell(MISSING) if stability is None else Cell(share_text(stability), stability))
+        cells.append(Cell(tie_count_text(certainty) or MISSING))
+        table.rows.append(
+            [*cells, Cell(MISSING if other is None else f"{_setting(other)}, iteration {other.iteration}")]
+        )
     return table
 
 
@@ -183,20 +187,12 @@ def measure_cell(measure: Measure | None, decimals: int = 1) -> Cell:
 
 
 def describe(selection: Selection, metrics: BenchmarkMetrics) -> str:
-    """One sentence on a selected point: which, how good, how long, and how clearly ahead."""
-    best, other = selection.best, selection.runner_up
+    """A selected point in a few words: which, how good and how long."""
+    row = selection.reported
     length = ""
     if metrics.length is not None:
-        length = f", {metrics.length_label.lower()} {metric_cell(best, metrics.length).text}"
-    text = f"{_point(best)}: {selection.metric} {metric_cell(best, selection.metric).text}{length}."
-    if other is None:
-        return text
-    gap = "" if selection.gap_se is None else f", {selection.gap_se:+.1f} standard errors from it"
-    return f"{text} Runner-up: {_point(other)}{gap}."
-
-
-def _point(row: ResultRow) -> str:
-    return f"{objective_name(row.contender)} {_setting(row)} at iteration {row.iteration}"
+        length = f", {metrics.length_label.lower()} {metric_cell(row, metrics.length).text}"
+    return f"{point_text(selection.best)}, {selection.metric} {metric_cell(row, selection.metric).text}{length}"
 
 
 def _any_cell(value: Any) -> Cell:
@@ -210,10 +206,9 @@ def _setting(row: ResultRow) -> str:
     return setting_label(row.hyperparameters) or row.trial
 
 
-def _growth(rows: Sequence[ResultRow], best: ResultRow, length: str) -> float | None:
-    """The length as a multiple of that of the trial's own base model."""
-    base = [row.value(length) for row in rows if row.trial == best.trial and row.iteration == 0]
-    after = best.value(length)
-    if not base or not base[0] or after is None:
-        return None
-    return after / base[0]
+def _growth(rows: Sequence[ResultRow], selection: Selection, length: str) -> float | None:
+    """The length as a multiple of that of the trial's own base model, both on the same prompts."""
+    base = [row for row in rows if row.trial == selection.best.trial and row.iteration == 0]
+    before = (base[0].reported_on if selection.halved else base[0].metrics).get(length) if base else None
+    after = selection.reported.value(length)
+    return None if not before or after is None else after / before
