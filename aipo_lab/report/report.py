@@ -1,4 +1,7 @@
-"""The HTML report of a sweep: one self-contained page made from results, figures and sampled responses."""
+"""The HTML report of a sweep: one self-contained page made from results, figures and sampled responses.
+
+`page/` holds its style sheet and scripts, Plotly's basic bundle among them (MIT licence, `page/plotly-LICENSE`).
+"""
 
 from __future__ import annotations
 
@@ -8,11 +11,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from markupsafe import Markup
+
 from aipo_lab.benchmarks.catalogue import BENCHMARK_METRICS
 from aipo_lab.core.jsonl import write_text_atomically
 from aipo_lab.figures.draw import figure_caption
 from aipo_lab.figures.palette import setting_label
 from aipo_lab.report.claims import check_claims
+from aipo_lab.report.explorer import as_script, get_explorers
 from aipo_lab.report.pick_text import pick_sentences
 from aipo_lab.report.samples import Sample, group_samples
 from aipo_lab.report.tables import (
@@ -79,8 +85,11 @@ def build_report(data: ReportData, path: Path) -> Path:
 def _context(data: ReportData) -> dict[str, Any]:
     settings = {row.trial: setting_label(row.hyperparameters) for row in data.rows}
     by_method = any("method" in row.hyperparameters for row in data.rows)
+    explorers = get_explorers(data.rows, data.benchmarks, data.selections, data.samples)
     return {
         "name": data.name,
+        "page": _page_files(),
+        "explorer": Markup(as_script(explorers)) if explorers else "",
         "contenders_are": "method" if by_method else "objective",
         "summary": summary_sentences(data),
         "select": data.select,
@@ -94,6 +103,13 @@ def _context(data: ReportData) -> dict[str, Any]:
         "samples": group_samples(data.samples, settings),
         "configuration": data.configuration_yaml,
     }
+
+
+def _page_files() -> dict[str, Markup]:
+    """The style sheet and the scripts; they are the package's own and stand in the page as they are."""
+    names = {"style": "report.css", "tables": "tables.js", "explorer": "explorer.js", "plotly": "plotly-basic.min.js"}
+    folder = Path(__file__).parent / "page"
+    return {name: Markup((folder / file).read_text(encoding="utf-8")) for name, file in names.items()}
 
 
 def _benchmark(data: ReportData, name: str) -> dict[str, Any]:

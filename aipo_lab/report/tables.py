@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from aipo_lab.benchmarks.catalogue import BENCHMARK_METRICS
@@ -29,10 +29,11 @@ class Cell:
 
 @dataclass(frozen=True)
 class Table:
-    """Column headings and rows of cells."""
+    """Column headings and rows of cells; `points`: the trial and iteration that each row is about, or nothing."""
 
     columns: list[str]
     rows: list[list[Cell]]
+    points: list[tuple[str, int]] = field(default_factory=list)
 
     def is_number(self, column: int) -> bool:
         """Whether the column holds numbers, and is therefore set flush right."""
@@ -51,6 +52,7 @@ def best_table(rows: Sequence[ResultRow], selections: Mapping[str, Selection], m
         setting = setting_label(best.hyperparameters) or best.trial
         cells = [Cell(objective_name(objective)), Cell(setting), number_cell(best.iteration, 0)]
         cells += [metric_cell(selection.reported, metric) for _, metric in shown]
+        table.points.append((best.trial, best.iteration))
         if metrics.length:
             cells.append(number_cell(_growth(rows, selection, metrics.length), 2))
         stability = None if certainty is None else certainty.stability
@@ -95,6 +97,7 @@ def result_table(rows: Sequence[ResultRow], benchmarks: Sequence[str]) -> Table:
             Cell(setting_label(row.hyperparameters)),
         ]
         cells += [number_cell(row.iteration, 0), Cell(row.state)]
+        table.points.append((row.trial, row.iteration))
         table.rows.append(cells + [metric_cell(row, metric) for _, metric in shown])
     return table
 
