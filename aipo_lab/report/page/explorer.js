@@ -75,7 +75,7 @@
         legendgroup: contender, mode: joined ? "markers" : "markers+text", text: own.map((point) => String(point.iteration)),
         textposition: "top center", textfont: {size: 10, color: ink}, customdata: own, hovertext: own.map(hover),
         hoverinfo: "text", type: "scatter",
-        marker: {symbol: look.symbol, color: colour, size: own.map((point) => point.picked ? 12 : 8),
+        marker: {symbol: look.symbol, color: colour, opacity: 1, size: own.map((point) => point.picked ? 12 : 8),
                  line: {color: ink, width: own.map((point) => point.picked ? 2 : 0)}},
         error_x: bars(own.map((point) => point.picked ? 1.96 * (errorOf(point, x) || 0) : 0), colour),
         error_y: bars(own.map((point) => point.picked ? 1.96 * (errorOf(point, y) || 0) : 0), colour),
@@ -105,13 +105,14 @@
     const ink = dark.matches ? "#e6e9ee" : "#1c2430", line = dark.matches ? "#3a4350" : "#d9dee5";
     const ax = (title) => ({title: {text: title, standoff: 8}, gridcolor: line, zerolinecolor: line, automargin: true});
     return {
-      margin: {l: 48, r: 12, t: 8, b: 44}, height: narrow() ? 420 : 460, hovermode: "closest", dragmode: narrow() ? false : "zoom",
+      margin: {l: 48, r: 12, t: narrow() ? 8 : 30, b: 44}, height: narrow() ? 420 : 460, hovermode: "closest", dragmode: narrow() ? false : "zoom",
       paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", font: {color: ink, family: "system-ui, sans-serif", size: 12},
       xaxis: ax(axis("x").label), yaxis: ax(axis("y").label),
+      modebar: {bgcolor: "rgba(0,0,0,0)", color: dark.matches ? "#a3adba" : "#5b6675", activecolor: ink},
       legend: narrow() ? {orientation: "h", y: -0.25} : {}, hoverlabel: {bgcolor: dark.matches ? "#232a34" : "#ffffff", font: {color: ink}, align: "left"},
     };
   };
-  const draw = () => Plotly.react(plot, traces(), layout(), {responsive: true, displaylogo: false,
+  const draw = () => Plotly.react(plot, traces(), layout(), {responsive: true, displaylogo: false, displayModeBar: !narrow(),
     modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"], toImageButtonOptions: {format: "svg", filename: "aipo-lab"}});
 
   const mark = (point) => {
@@ -120,8 +121,10 @@
       const same = point && element.dataset.trial === point.trial;
       element.classList.toggle("marked", Boolean(same && (!element.dataset.iteration || Number(element.dataset.iteration) === point.iteration)));
     });
+    const width = plot.clientWidth;
     describe(point);
     draw();
+    if (plot.clientWidth !== width) Plotly.Plots.resize(plot);
   };
   const describe = (point) => {
     if (!point) { card.hidden = true; return; }
