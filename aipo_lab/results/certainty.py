@@ -23,7 +23,7 @@ from aipo_lab.results.per_prompt import PromptValues
 from aipo_lab.results.points import configuration_key, get_points
 from aipo_lab.results.rows import ResultRow
 from aipo_lab.results.rules import SelectionRule
-from aipo_lab.results.scoring import TIE, Array, rule_scores
+from aipo_lab.results.scoring import TIE, Array
 from aipo_lab.results.selection import Selection, selection_of
 
 N_DRAWS = 1000
