@@ -134,9 +134,12 @@ def _conclude(console: Console, study: Study, rows: list[ResultRow], program: st
     """The final table, failures, and where everything is."""
     for benchmark, picks in study.picks(rows).by_benchmark.items():
         single = len(study.sweep.trials) == 1
+        best = list(picks.by_contender.values())
         title = f"Results ({benchmark})" if single else f"Best trial of each objective ({benchmark})"
-        best = [selection.reported for selection in picks.by_contender.values()]
-        console.print(result_table(title, benchmark, [r for r in rows if r.state == "complete"] if single else best))
+        if not single and any(selection.halved for selection in best):
+            title += ", on prompts that did not pick it"
+        shown = [row for row in rows if row.state == "complete"] if single else [one.reported for one in best]
+        console.print(result_table(title, benchmark, shown))
         if picks.overall is not None and not single:
             for sentence in pick_lines(picks.overall, BENCHMARK_METRICS[benchmark]):
                 console.print(f"  {escape(sentence)}", highlight=False, soft_wrap=True)
