@@ -107,7 +107,7 @@ def _ties(certainty: Certainty) -> str:
             return "There was no other point to pick."
         return f"All {certainty.n_points - 1} other points are clearly worse by this rule."
     return (
-        f"Not separable from it by this rule (95 %, simultaneous): {tie_count_text(certainty)} other points, "
+        f"Ties, not separable from it by this rule (95 %, simultaneous): {tie_count_text(certainty)} other points: "
         f"{named_points(certainty.inseparable)}."
     )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from statistics import fmean
 from typing import Any
 
 from aipo_lab.benchmarks.catalogue import BENCHMARK_METRICS
@@ -207,8 +208,10 @@ def _setting(row: ResultRow) -> str:
 
 
 def _growth(rows: Sequence[ResultRow], selection: Selection, length: str) -> float | None:
-    """The length as a multiple of that of the trial's own base model, both on the same prompts."""
-    base = [row for row in rows if row.trial == selection.best.trial and row.iteration == 0]
-    before = (base[0].reported_on if selection.halved else base[0].metrics).get(length) if base else None
+    """The length as a multiple of that of the configuration's own base models, both on the same prompts."""
+    trials = {row.trial for row in selection.seeds}
+    bases = [row for row in rows if row.trial in trials and row.iteration == 0]
+    before = [(row.reported_on if selection.halved else row.metrics).get(length) for row in bases]
+    known = [value for value in before if value is not None]
     after = selection.reported.value(length)
-    return None if not before or after is None else after / before
+    return None if not known or not any(known) or after is None else after / fmean(known)

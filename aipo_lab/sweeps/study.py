@@ -17,6 +17,7 @@ from aipo_lab.execution.executor import Executor, StageProgress
 from aipo_lab.execution.scheduler import GraphListener, GraphOutcome, Scheduler
 from aipo_lab.judging.ledger import ledger_path
 from aipo_lab.pipeline.evaluation_graph import JudgingPlace
+from aipo_lab.results.per_prompt import PromptValues
 from aipo_lab.results.rows import ResultRow, write_results
 from aipo_lab.results.rules import parse_rule
 from aipo_lab.stages.definition import StageNode
@@ -199,12 +200,15 @@ class Study:
         """What the data linter finds in the pairs and trainings that are stored."""
         return lint_sweep(self.graph.trials, self.graph.recipes, self.store)
 
+    def prompt_values(self) -> PromptValues:
+        """The results prompt by prompt, as far as the store has them."""
+        return load_prompt_values(self.graph, self.store, self.folder.prompt_values)
+
     def picks(self, rows: list[ResultRow]) -> SweepPicks:
         """The best trial over all and of each objective, by benchmark, with how sure that is."""
         if self._picked is None or self._picked[0] != rows:
-            values = load_prompt_values(self.graph, self.store, self.folder.prompt_values)
             rule, benchmarks = parse_rule(self.sweep.select), self.benchmarks(rows)
-            self._picked = rows, pick_all(rows, benchmarks, rule, values, self.sweep.split)
+            self._picked = rows, pick_all(rows, benchmarks, rule, self.prompt_values(), self.sweep.split)
         return self._picked[1]
 
     def draw_report(self, rows: list[ResultRow]) -> None:
