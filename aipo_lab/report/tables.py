@@ -188,12 +188,17 @@ def measure_cell(measure: Measure | None, decimals: int = 1) -> Cell:
 
 
 def describe(selection: Selection, metrics: BenchmarkMetrics) -> str:
-    """A selected point in a few words: which, how good and how long."""
-    row = selection.reported
-    length = ""
-    if metrics.length is not None:
-        length = f", {metrics.length_label.lower()} {metric_cell(row, metrics.length).text}"
-    return f"{point_text(selection.best)}, {selection.metric} {metric_cell(row, selection.metric).text}{length}"
+    """A selected point in a few words: which, how good and how long, on the prompts that report."""
+    row, metric = selection.reported, selection.metric
+    labels = {metrics.win_rate: metrics.win_rate_label} | {m: label for label, m in headline_metrics(metrics)}
+    shown = [metric] if metrics.length is None else [metric, metrics.length]
+    measured = [f"{_lower(labels.get(name, name))} {metric_cell(row, name).text}" for name in shown]
+    return ", ".join([point_text(selection.best), *measured])
+
+
+def _lower(label: str) -> str:
+    """A label within a sentence: names like AlpacaEval keep their capitals."""
+    return label[0].lower() + label[1:] if label[1:2].islower() and label.split()[0].istitle() else label
 
 
 def _any_cell(value: Any) -> Cell:

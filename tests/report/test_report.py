@@ -156,7 +156,7 @@ def test_the_overall_best_is_named_with_its_ties_its_stability_and_what_other_ru
     overall = get_picks(rows, TOP_LEFT, MICRO, NO_VALUES, n_draws=50).overall
     html = build_report(replace(report_data(rows), overall={"micro": overall}), tmp_path / "report.html").read_text()
     setting = setting_label(overall.best.hyperparameters)
-    assert f"Over all objectives: <strong>AIPO {setting} at iteration {overall.best.iteration}, " in html
+    assert f"Over all objectives: <strong>AIPO {setting} at iteration {overall.best.iteration}, win rate by " in html
     assert "of 50 draws from the standard errors, taken as independent" in html
     assert f"{len(overall.certainty.inseparable)} of 59 other points" in html
     assert "points makes the winner&#39;s number look better by about" in html
