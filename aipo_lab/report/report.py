@@ -14,6 +14,7 @@ from aipo_lab.figures.draw import figure_caption
 from aipo_lab.figures.palette import setting_label
 from aipo_lab.report.contender_tables import contender_table, difference_table, matched_tables
 from aipo_lab.report.ordering import Ordering, check_claims
+from aipo_lab.report.pick_text import pick_sentences
 from aipo_lab.report.samples import Sample, group_samples
 from aipo_lab.report.tables import (
     best_table,
@@ -26,19 +27,21 @@ from aipo_lab.report.tables import (
 )
 from aipo_lab.results.per_prompt import NO_VALUES, PromptValues
 from aipo_lab.results.rows import ResultRow
-from aipo_lab.results.selection import Selection, parse_rule, select_best
+from aipo_lab.results.selection import Selection
 
 
 @dataclass(frozen=True)
 class ReportData:
     """All that a report shows.
 
-    `select` is the text of the selection rule and `selections` what it chose, by benchmark and objective.
+    `select` is the text of the selection rule, `selections` what it chose, by benchmark and objective, and `overall`
+    what it chose among all, by benchmark.
     `failures` maps a trial to its reason, `stage_counts` a stage to its numbers of `computed`, `shared` and
     `reused` artifacts; `pipeline_counts` has one mapping per trial and iteration (instructions generated,
     malformed, pairs, dropped, …). `figures` maps the names of `draw_figures` to PNG files.
     `warnings` are the data linter's: rule, trial, iteration and text. A metric
-    `<benchmark>/n` in the rows is shown as the number of prompts. `values` are the results prompt by prompt.
+    `<benchmark>/n` in the rows is shown as the number of prompts. `values` are the results prompt by prompt,
+    `notes` sentences that a reader of a benchmark's numbers has to know.
     """
 
     name: str
@@ -55,7 +58,9 @@ class ReportData:
     pipeline_counts: list[dict[str, Any]] = field(default_factory=list)
     figures: dict[str, Path] = field(default_factory=dict)
     warnings: list[tuple[str, str, int, str]] = field(default_factory=list)
+    overall: dict[str, Selection] = field(default_factory=dict)
     values: PromptValues = NO_VALUES
+    notes: dict[str, list[str]] = field(default_factory=dict)
 
 
 def build_report(data: ReportData, path: Path) -> Path:
@@ -98,12 +103,15 @@ def _benchmark(data: ReportData, name: str) -> dict[str, Any]:
     metrics = BENCHMARK_METRICS[name]
     selections = data.selections.get(name, {})
     ordering = check_claims(data.rows, selections, metrics, data.values, len(data.benchmarks))
-    overall = select_best(data.rows, parse_rule(data.select), metrics)
+    overall = data.overall.get(name)
     sizes = {row.value(f"{name}/n") for row in data.rows} - {None}
     return {
         "name": name,
+        "notes": data.notes.get(name, []),
         "figures": _figures(data, name),
-        "overall": "" if overall is None else f"Over all objectives: {describe(overall, metrics)}",
+        "overall": None if overall is None else describe(overall, metrics),
+        "certainty": [] if overall is None else pick_sentences(overall, metrics),
+        "halved": any(selection.halved for selection in selections.values()),
         "n_prompts": f"{sizes.pop():.0f}" if len(sizes) == 1 else "",
         "repeats": repeats_table(data.rows, metrics),
         "best": best_table(data.rows, selections, metrics),

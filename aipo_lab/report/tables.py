@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from statistics import fmean
 from typing import Any
 
 from aipo_lab.benchmarks.catalogue import BENCHMARK_METRICS
 from aipo_lab.benchmarks.metrics import BenchmarkMetrics
 from aipo_lab.figures.palette import objective_name, objective_styles, setting_label
 from aipo_lab.figures.repeats import get_repeated_paths, labels
+from aipo_lab.report.pick_text import point_text, share_text, tie_count_text
 from aipo_lab.results.effects import Effect
 from aipo_lab.results.repeats import Configuration, Estimate, estimate, repeated_rows
 from aipo_lab.results.rows import ResultRow
@@ -39,22 +41,25 @@ class Table:
 
 
 def best_table(rows: Sequence[ResultRow], selections: Mapping[str, Selection], metrics: BenchmarkMetrics) -> Table:
-    """The chosen trial of each objective, with its metrics, growth in length and the runner-up's distance."""
+    """The chosen point of each objective: the values to report, growth in length, how sure the pick is, runner-up."""
     shown = headline_metrics(metrics)
     growth = ["length / base"] if metrics.length else []
     columns = ["objective", "hyperparameters", "iteration", *(label for label, _ in shown), *growth]
-    table = Table([*columns, "runner-up", "lead in SE"], [])
+    table = Table([*columns, "picked again", "not separable", "runner-up"], [])
     for objective in objective_styles(selections):
         selection = selections[objective]
-        best, other = selection.best, selection.runner_up
+        best, other, certainty = selection.best, selection.runner_up, selection.certainty
         setting = setting_label(best.hyperparameters) or best.trial
         cells = [Cell(objective_name(objective)), Cell(setting), number_cell(best.iteration, 0)]
-        cells += [metric_cell(best, metric) for _, metric in shown]
+        cells += [metric_cell(selection.reported, metric) for _, metric in shown]
         if metrics.length:
-            cells.append(number_cell(_growth(rows, best, metrics.length), 2))
-        runner_up = MISSING if other is None else f"{_setting(other)}, iteration {other.iteration}"
-        cells += [Cell(runner_up), number_cell(selection.gap_se, 1, signed=True)]
-        table.rows.append(cells)
+            cells.append(number_cell(_growth(rows, selection, metrics.length), 2))
+        stability = None if certainty is None else certainty.stability
+        cells.append(Cell(MISSING) if stability is None else Cell(share_text(stability), stability))
+        cells.append(Cell(tie_count_text(certainty) or MISSING))
+        table.rows.append(
+            [*cells, Cell(MISSING if other is None else f"{_setting(other)}, iteration {other.iteration}")]
+        )
     return table
 
 
@@ -166,20 +171,17 @@ def measure_cell(measure: Effect | None, decimals: int = 1) -> Cell:
 
 
 def describe(selection: Selection, metrics: BenchmarkMetrics) -> str:
-    """One sentence on a selected point: which, how good, how long, and how clearly ahead."""
-    best, other = selection.best, selection.runner_up
-    length = ""
-    if metrics.length is not None:
-        length = f", {metrics.length_label.lower()} {metric_cell(best, metrics.length).text}"
-    text = f"{_point(best)}: {selection.metric} {metric_cell(best, selection.metric).text}{length}."
-    if other is None:
-        return text
-    gap = "" if selection.gap_se is None else f", {selection.gap_se:+.1f} standard errors from it"
-    return f"{text} Runner-up: {_point(other)}{gap}."
+    """A selected point in a few words: which, how good and how long, on the prompts that report."""
+    row, metric = selection.reported, selection.metric
+    labels = {metrics.win_rate: metrics.win_rate_label} | {m: label for label, m in headline_metrics(metrics)}
+    shown = [metric] if metrics.length is None else [metric, metrics.length]
+    measured = [f"{_lower(labels.get(name, name))} {metric_cell(row, name).text}" for name in shown]
+    return ", ".join([point_text(selection.best), *measured])
 
 
-def _point(row: ResultRow) -> str:
-    return f"{objective_name(row.contender)} {_setting(row)} at iteration {row.iteration}"
+def _lower(label: str) -> str:
+    """A label within a sentence: names like AlpacaEval keep their capitals."""
+    return label[0].lower() + label[1:] if label[1:2].islower() and label.split()[0].istitle() else label
 
 
 def _any_cell(value: Any) -> Cell:
@@ -193,10 +195,11 @@ def _setting(row: ResultRow) -> str:
     return setting_label(row.hyperparameters) or row.trial
 
 
-def _growth(rows: Sequence[ResultRow], best: ResultRow, length: str) -> float | None:
-    """The length as a multiple of that of the trial's own base model."""
-    base = [row.value(length) for row in rows if row.trial == best.trial and row.iteration == 0]
-    after = best.value(length)
-    if not base or not base[0] or after is None:
-        return None
-    return after / base[0]
+def _growth(rows: Sequence[ResultRow], selection: Selection, length: str) -> float | None:
+    """The length as a multiple of that of the configuration's own base models, both on the same prompts."""
+    trials = {row.trial for row in selection.seeds}
+    bases = [row for row in rows if row.trial in trials and row.iteration == 0]
+    before = [(row.reported_on if selection.halved else row.metrics).get(length) for row in bases]
+    known = [value for value in before if value is not None]
+    after = selection.reported.value(length)
+    return None if not known or not any(known) or after is None else after / fmean(known)

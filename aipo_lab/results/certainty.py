@@ -4,9 +4,11 @@
   standard errors of the paired difference above that of the pick, q being the 95 % quantile of the largest such
   deviation over all points in the draws; so the rule's true best is among the pick and these with about 95 %.
 - *Stability*: the share of draws of prompts, and seeds where there are several, in which the same point is picked.
-- *Optimism*: by how much the value of whatever is picked exceeds, in the mean over draws, what the same point measured
-  on the whole (Efron 1983). For equal trials it finds about 0.7 of the truth: the measured values, whose spread is
-  noise as well, stand for true ones.
+  Where prompts have halves, those drawn are the ones that had no say, so that of k equal points it is 1/k. On the
+  prompts that picked it is too high: what a point has in luck there it has in every draw of them.
+- *Optimism*: by how much the value of whatever is picked exceeds, in the mean over draws of the prompts that pick, what
+  the same point measured on them (Efron 1983). For equal trials it finds about 0.7 of the truth: the measured values,
+  whose spread is noise as well, stand for true ones.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from aipo_lab.benchmarks.metrics import BenchmarkMetrics
 from aipo_lab.results.contest import Contest, open_contest
@@ -23,7 +26,7 @@ from aipo_lab.results.per_prompt import PromptValues
 from aipo_lab.results.points import configuration_key, get_points
 from aipo_lab.results.rows import ResultRow
 from aipo_lab.results.rules import SelectionRule
-from aipo_lab.results.scoring import TIE, Array
+from aipo_lab.results.scoring import TIE, Array, best_places
 from aipo_lab.results.selection import Selection, selection_of
 
 N_DRAWS = 1000
@@ -34,9 +37,9 @@ LEVEL = 0.95
 class Certainty:
     """How sure a pick is, out of `n_points` that could have been picked.
 
-    `source`, `n_prompts`: what was drawn (see `Draws`), `n_draws` times. `inseparable`: the other points, best first.
-    `stability`: share of draws (0 to 1) that pick the same point; `same_trial`: any iteration of it;
-    `contenders`: by objective or method. `ranks`: of the pick, 5 %, 50 % and 95 % quantile. `optimism`: in units of the
+    `inseparable`: the other points, best first. `source`, `n_prompts`: what was drawn (see `Draws`), `n_draws` times,
+    for `stability`: share of draws (0 to 1) that pick the same point; `same_trial`: any iteration of it;
+    `contenders`: by objective or method; `ranks`: of the pick, 5 %, 50 % and 95 % quantile. `optimism`: in units of the
     metric. Without anything to draw all of these are empty or None.
     """
 
@@ -85,18 +88,25 @@ def other_rules(rule: SelectionRule, metrics: BenchmarkMetrics) -> list[Selectio
     if metrics.length is None:
         named = []  # without a length all of them are the highest win rate
     rates = [metrics.win_rate, metrics.lc_win_rate, metrics.true_win_rate]
-    named += [SelectionRule("max", rate) for rate in rates if rate is not None]
-    return [one for one in named if one != rule]
+    named += [SelectionRule("max", rate.split("/")[1]) for rate in rates if rate is not None]
+    benchmark = metrics.win_rate.split("/")[0]
+    own = rule if rule.metric is None else replace(rule, metric=rule.metric.removeprefix(f"{benchmark}/"))
+    return [one for one in named if one != own]
 
 
 class _Judge:
-    """Holds contests among the same points and draws."""
+    """Holds contests among the same points, on draws of what picks them and on draws of what had no say in that."""
 
     def __init__(self, contest: Contest, metrics: BenchmarkMetrics, values: PromptValues, n_draws: int) -> None:
         self._contest = contest
         self._metrics = metrics
         axes = [contest.metric] if contest.length is None else [contest.metric, contest.length]
-        self._draws = Draws(contest.points, axes, values, contest.halved, n_draws)
+        self._draws = Draws(contest.points, axes, values, "picks" if contest.halved else "all", n_draws)
+        self._again = self._draws
+        if contest.halved:
+            self._again = Draws(contest.points, axes, values, "reports", n_draws)
+        self._keys = [configuration_key(point.row) for point in contest.points]
+        self._among_all: dict[int, Array | None] = {}
 
     def pick(self, objective: str | None) -> Selection | None:
         """The pick among the points of an objective, or of all, with its certainty."""
@@ -106,10 +116,26 @@ class _Judge:
             return None
         ranked = contest.ranked()
         certainty = Certainty(len(ranked), others=self._others(contest))
-        drawn = contest.chosen(self._draws.of)
-        if drawn is not None:
-            certainty = self._with_draws(certainty, contest, ranked, *drawn)
+        scores, again = self._scores(contest, self._draws), self._scores(contest, self._again)
+        if scores is not None and again is not None:
+            others = np.array(ranked[1:], dtype=int)
+            ties = others[self._inseparable(contest, ranked, scores)]
+            certainty = replace(
+                certainty,
+                inseparable=tuple(contest.points[place].row for place in ties),
+                optimism=self._optimism(contest, scores),
+            )
+            certainty = self._with_stability(certainty, contest, ranked[0], again)
         return replace(selection, certainty=certainty)
+
+    def _scores(self, contest: Contest, draws: Draws) -> Array | None:
+        """Drawn scores of all points without the limit of length; only `knee` looks at which of them compete."""
+        free = replace(contest, rule=replace(contest.rule, length_limit=None))
+        if contest.rule.kind == "knee":
+            return free.scores(draws.of)
+        if id(draws) not in self._among_all:
+            self._among_all[id(draws)] = replace(free, objective=None).scores(draws.of)
+        return self._among_all[id(draws)]
 
     def _others(self, contest: Contest) -> tuple[tuple[str, ResultRow], ...]:
         found = []
@@ -119,54 +145,65 @@ class _Judge:
                 found.append((str(rule), other.best))
         return tuple(found)
 
-    def _with_draws(
-        self, certainty: Certainty, contest: Contest, ranked: list[int], scores: Array, chosen: Array
-    ) -> Certainty:
-        any_left = np.isfinite(scores.min(axis=1))  # in some draws every point may be beyond the limit of length
-        chosen, scores = chosen[any_left].astype(int), scores[any_left]
-        if not len(chosen):
+    def _chosen(self, contest: Contest, draws: Draws, free: Array) -> tuple[NDArray[np.intp], NDArray[np.intp], Array]:
+        """The draws in which some point is within the limit of length, what is chosen there, and the scores there.
+
+        `free`: scores without that limit. The scores are those of the candidates only.
+        """
+        places = np.array(contest.candidates())
+        scores = free[:, places]
+        drawn_length = None if contest.length is None else draws.of(contest.length)
+        length = None if drawn_length is None else drawn_length[:, places]
+        if contest.rule.length_limit is not None and length is not None:
+            scores = np.where(length <= contest.rule.length_limit, scores, np.inf)
+        drawn = np.flatnonzero(np.isfinite(scores.min(axis=1)))
+        scores = scores[drawn]
+        return drawn, places[best_places(scores, None if length is None else length[drawn])], scores
+
+    def _with_stability(self, certainty: Certainty, contest: Contest, best: int, free: Array) -> Certainty:
+        drawn, chosen, scores = self._chosen(contest, self._again, free)
+        if not len(drawn):
             return certainty
         times = np.bincount(chosen, minlength=len(contest.points)) / len(chosen)
-        keys = [configuration_key(point.row) for point in contest.points]
-        shares: dict[str, float] = {}
-        for point, share in zip(contest.points, times, strict=True):
-            if share > 0:
-                shares[point.row.contender] = shares.get(point.row.contender, 0.0) + float(share)
-        best = ranked[0]
-        ranks = (scores < scores[:, [best]] - TIE).sum(axis=1) + 1
+        ranks = (scores < free[drawn, best][:, None] - TIE).sum(axis=1) + 1
+        low, middle, high = (int(np.quantile(ranks, q, method="nearest")) for q in (0.05, 0.5, 0.95))
         return replace(
             certainty,
-            n_draws=len(chosen),
-            source=self._draws.source,
-            n_prompts=self._draws.n_prompts,
-            inseparable=tuple(contest.points[place].row for place in self._inseparable(contest, ranked)),
+            n_draws=len(drawn),
+            source=self._again.source,
+            n_prompts=self._again.n_prompts,
             stability=float(times[best]),
-            same_trial=float(sum(share for key, share in zip(keys, times, strict=True) if key == keys[best])),
-            contenders=tuple(sorted(shares.items(), key=lambda item: -item[1])),
-            ranks=tuple(int(np.quantile(ranks, q, method="nearest")) for q in (0.05, 0.5, 0.95)),
-            optimism=self._optimism(contest, chosen, any_left),
+            same_trial=float(sum(times[n] for n in np.flatnonzero(times) if self._keys[n] == self._keys[best])),
+            contenders=self._shares(times),
+            ranks=(low, middle, high),
         )
 
-    def _inseparable(self, contest: Contest, ranked: list[int]) -> list[int]:
-        """The places of the points that are not clearly worse than the first of `ranked`, best first."""
-        free = replace(contest, rule=replace(contest.rule, length_limit=None))
-        measured, drawn = free.chosen(contest.measured), free.chosen(self._draws.of)
+    def _shares(self, times: Array) -> tuple[tuple[str, float], ...]:
+        """By objective or method: how often one of its points is picked."""
+        shares: dict[str, float] = {}
+        for place in np.flatnonzero(times):
+            contender = self._contest.points[place].row.contender
+            shares[contender] = shares.get(contender, 0.0) + float(times[place])
+        return tuple(sorted(shares.items(), key=lambda item: -item[1]))
+
+    def _inseparable(self, contest: Contest, ranked: list[int], drawn: Array) -> NDArray[np.bool_]:
+        """Of the points after the first of `ranked`: which are not clearly worse."""
+        best, others = ranked[0], np.array(ranked[1:], dtype=int)
+        measured = contest.scores(contest.measured)
         assert measured is not None
-        assert drawn is not None
-        others = np.array(ranked[1:], dtype=int)
-        if not len(others):
-            return []
-        gap = measured[0][0, others] - measured[0][0, ranked[0]]
-        drawn_gap = drawn[0][:, others] - drawn[0][:, [ranked[0]]]
+        gap = measured[0, others] - measured[0, best]
+        drawn_gap = drawn[:, others] - drawn[:, [best]]
         error = drawn_gap.std(axis=0)
         told = error > TIE
         largest = ((drawn_gap - gap)[:, told] / error[told]).max(axis=1) if told.any() else np.zeros(1)
         limit = max(float(np.quantile(largest, LEVEL)), 0.0)
-        return [int(place) for place in others[gap <= limit * error + TIE]]
+        close: NDArray[np.bool_] = gap <= limit * error + TIE
+        return close
 
-    def _optimism(self, contest: Contest, chosen: Array, any_left: Array) -> float:
-        drawn = self._draws.of(contest.metric)
-        assert drawn is not None
-        picked = chosen.astype(int)
-        gained = drawn[any_left][np.arange(len(picked)), picked] - contest.measured(contest.metric)[0, picked]
-        return float(gained.mean())
+    def _optimism(self, contest: Contest, free: Array) -> float | None:
+        drawn, chosen, _ = self._chosen(contest, self._draws, free)
+        values = self._draws.of(contest.metric)
+        assert values is not None
+        if not len(drawn):
+            return None
+        return float((values[drawn, chosen] - contest.measured(contest.metric)[0, chosen]).mean())

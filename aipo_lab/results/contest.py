@@ -6,14 +6,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from aipo_lab.benchmarks.catalogue import BENCHMARK_METRICS
 from aipo_lab.benchmarks.metrics import BenchmarkMetrics
 from aipo_lab.results.points import Point
 from aipo_lab.results.rows import ResultRow
 from aipo_lab.results.rules import SelectionRule
-from aipo_lab.results.scoring import Array, Axes, best_places, rule_scores
+from aipo_lab.results.scoring import Array, Axes, rule_scores
 
 DrawMetric = Callable[[str], Array | None]
 """Values of a metric for all points, shape (draws, points), NaN where a point lacks it."""
@@ -76,13 +75,14 @@ class Contest:
 
         return sorted(places, key=order)
 
-    def chosen(self, draw: DrawMetric) -> tuple[Array, NDArray[np.intp]] | None:
-        """Scores (draws, points), and the chosen point of each draw (draws,); None where nothing can be drawn."""
+    def scores(self, draw: DrawMetric) -> Array | None:
+        """Scores of drawn values, shape (draws, points), infinite for what cannot be chosen; None without draws."""
         axes = self.axes(draw)
-        if axes is None:
-            return None
-        scores = rule_scores(self.rule, axes, self.bounds)
-        return scores, best_places(scores, axes.length)
+        return None if axes is None else rule_scores(self.rule, axes, self.bounds)
+
+    def candidates(self) -> list[int]:
+        """The places of the points among which the rule chooses, those beyond a limit of length included."""
+        return [n for n, one in enumerate(self.points) if self._is_candidate(one) and self._has_all(one.row)]
 
     def _has_all(self, row: ResultRow) -> bool:
         needs_length = self.length is not None and (self.rule.kind != "max" or self.rule.length_limit is not None)

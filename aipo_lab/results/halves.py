@@ -1,8 +1,8 @@
 """The two halves of a benchmark's prompts: a trial is picked on one and reported on the other.
 
 The winner's value on the prompts that made it win is too good: whatever luck it had there helped to pick it. On
-prompts that had no say its mean is unbiased (Cox 1975, data splitting). A prompt's half follows from its id alone, so that
-it is the same for every trial, in every session, and whatever else the benchmark asks.
+prompts that had no say its mean is unbiased (Cox 1975, data splitting). A prompt's half follows from its id alone, so
+that it is the same for every trial, in every session, and whatever else the benchmark asks.
 """
 
 from __future__ import annotations
@@ -18,8 +18,7 @@ from aipo_lab.results.per_prompt import Key, PromptValues
 from aipo_lab.results.rows import ResultRow
 
 FEWEST_PROMPTS = 100
-"""With fewer, the half that picks would tell little but the largest differences apart: 50 wins or losses have a standard
-error of 7 points."""
+"""With fewer, the half that picks tells only large differences apart: 50 wins or losses have an error of 7 points."""
 
 
 def picks(prompt_id: str) -> bool:
@@ -28,7 +27,7 @@ def picks(prompt_id: str) -> bool:
 
 
 def with_halves(rows: Sequence[ResultRow], metrics: BenchmarkMetrics, values: PromptValues) -> list[ResultRow]:
-    """The rows with `picked_on` and `reported_on` for one benchmark's headline metrics, with errors and `<benchmark>/n`.
+    """The rows with `picked_on` and `reported_on`: one benchmark's headline metrics, their errors, and `<benchmark>/n`.
 
     Unchanged where a complete row's headline metrics are not all known prompt by prompt, or fewer than
     `FEWEST_PROMPTS` prompts are common to all: then everything is picked and reported on all prompts.

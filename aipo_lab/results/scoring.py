@@ -64,10 +64,11 @@ def rule_scores(rule: SelectionRule, axes: Axes, bounds: tuple[float, float]) ->
 
 def best_places(scores: Array, length: Array | None) -> NDArray[np.intp]:
     """The chosen point of each draw, shape (draws,): the lowest score, of equal ones the shortest, then the first."""
-    if length is None:
-        return scores.argmin(axis=1)
-    lowest = scores.min(axis=1, keepdims=True)
-    return np.where(scores <= lowest + TIE, length, np.inf).argmin(axis=1)
+    if length is not None:
+        lowest = scores.min(axis=1, keepdims=True)
+        scores = np.where(scores <= lowest + TIE, length, np.inf)
+    places: NDArray[np.intp] = scores.argmin(axis=1)
+    return places
 
 
 def _from_corner(axes: Axes, bounds: tuple[float, float], multiple: float) -> Array:
@@ -94,7 +95,7 @@ def _scaled(values: Array, present: NDArray[np.bool_], where_flat: float) -> Arr
 
 
 def _below_chord(axes: Axes) -> Array:
-    """Minus the height above the line from the shortest to the best point of the front, extended beyond both.
+    """Minus the height above the line from the shortest to the best point of the front, level beyond both ends.
 
     A point that another beats is never higher than that other, as the line rises: the highest lies on the front.
     Where one point is both the shortest and the best there is no line, and the highest value counts.
@@ -108,5 +109,6 @@ def _below_chord(axes: Axes) -> Array:
     run = (length[draws, end] - length[draws, start])[:, None]
     rise = (value[draws, end] - value[draws, start])[:, None]
     with np.errstate(divide="ignore", invalid="ignore"):
-        chord = value[draws, start][:, None] + rise * (axes.length - length[draws, start][:, None]) / run
+        share = np.clip((axes.length - length[draws, start][:, None]) / run, 0, 1)
+    chord = value[draws, start][:, None] + rise * share
     return np.where((run > 0) & (rise > 0), chord - axes.value, -axes.value)

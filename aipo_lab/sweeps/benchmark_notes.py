@@ -81,8 +81,8 @@ def judge_sentences(graph: SweepGraph) -> dict[str, str]:
 def _taste(biases: list[float]) -> str:
     if len(biases) > 1:
         return (
-            f"Judged numbers are of several judges, which pay {', '.join(f'{bias:g}' for bias in biases)} of quality for "
-            "every 10 tokens: they do not compare with each other."
+            f"Judged numbers are of several judges, which pay {', '.join(f'{bias:g}' for bias in biases)} of quality "
+            "for every 10 tokens: they do not compare."
         )
     if biases[0] == 0:
         return "The judge has no taste for length: it sees true quality alone."
