@@ -113,7 +113,7 @@ def _benchmark(data: ReportData, name: str) -> dict[str, Any]:
         "certainty": [] if overall is None else pick_sentences(overall, metrics),
         "halved": any(selection.halved for selection in selections.values()),
         "n_prompts": f"{sizes.pop():.0f}" if len(sizes) == 1 else "",
-        "repeats": repeats_table(data.rows, metrics),
+        "repeats": repeats_table(data.rows, metrics, data.values),
         "best": best_table(data.rows, selections, metrics),
         "claims": ordering.claims,
         "findings": ordering.findings,

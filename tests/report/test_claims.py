@@ -104,7 +104,7 @@ def test_the_win_rate_is_interpolated_at_the_longest_common_length():
     assert field.matched(field.contenders[0], MICRO.win_rate, 1).value == pytest.approx(65.0)
     ((_, table),) = matched_tables(field)
     assert table.columns == ["objective", "iteration 1: at 30.0", "iteration 2: at 60.0"]
-    assert [cell.text for cell in table.rows[0]][0] == "DPO" and table.rows[1][2].text.startswith("95.0 ± ")
+    assert table.rows[0][0].text == "DPO" and table.rows[1][2].text.startswith("95.0 ± ")
 
 
 def test_a_trial_that_did_not_grow_leaves_no_common_length():
