@@ -14,8 +14,7 @@ from aipo_lab.results.student import quantile
 
 POWER, LEVEL = 0.8, 0.05
 DISAGREEING = 0.3
-"""Share of prompts on which two trials' outcomes differ, where nothing is measured yet: between micro trials of one
-sweep it is 0.2 to 0.4."""
+"""Share of prompts on which two trials' outcomes are taken to differ, before anything is measured."""
 
 
 def smallest_rate_difference(n_prompts: int, n_seeds: int = 1, seed_sd: float = 0.0, paired: bool = True) -> float:
