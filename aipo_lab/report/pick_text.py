@@ -13,8 +13,8 @@ from aipo_lab.results.selection import Selection
 
 MOST_NAMED = 4
 _SOURCES = {
-    "prompts": "resamples of {n} prompts",
-    "prompts and seeds": "resamples of {n} prompts and of the seeds",
+    "prompts": "resamples of {which} {n} prompts",
+    "prompts and seeds": "resamples of {which} {n} prompts and of the seeds",
     "errors": "draws from the standard errors, taken as independent, which is conservative",
 }
 
@@ -90,7 +90,7 @@ def _value(row: ResultRow, metric: str) -> str:
 def _stability(selection: Selection, certainty: Certainty) -> str:
     assert certainty.stability is not None
     assert certainty.same_trial is not None
-    source = _SOURCES[certainty.source].format(n=certainty.n_prompts)
+    source = _SOURCES[certainty.source].format(which="those" if selection.halved else "the", n=certainty.n_prompts)
     text = f"Picked again in {share_text(certainty.stability)} of {certainty.n_draws:,} {source}"
     text += f" (its trial, at any iteration, in {share_text(certainty.same_trial)}"
     if len(certainty.contenders) > 1 or certainty.contenders[0][0] != selection.best.contender:
@@ -107,7 +107,7 @@ def _ties(certainty: Certainty) -> str:
             return "There was no other point to pick."
         return f"All {certainty.n_points - 1} other points are clearly worse by this rule."
     return (
-        f"Not separable from it by this rule (95 %, simultaneous): {tie_count_text(certainty)} other points, "
+        f"Ties, not separable from it by this rule (95 %, simultaneous): {tie_count_text(certainty)} other points: "
         f"{named_points(certainty.inseparable)}."
     )
 

@@ -17,14 +17,13 @@ from aipo_lab.benchmarks.catalogue import BENCHMARK_METRICS
 from aipo_lab.core.jsonl import write_text_atomically
 from aipo_lab.figures.draw import figure_caption
 from aipo_lab.figures.palette import setting_label
-from aipo_lab.report.claims import check_claims
+from aipo_lab.report.contender_tables import contender_table, difference_table, matched_tables
 from aipo_lab.report.explorer import as_script, get_explorers
+from aipo_lab.report.ordering import Ordering, check_claims
 from aipo_lab.report.pick_text import pick_sentences
 from aipo_lab.report.samples import Sample, group_samples
 from aipo_lab.report.tables import (
-    Table,
     best_table,
-    contender_table,
     counts_table,
     describe,
     repeats_table,
@@ -32,6 +31,7 @@ from aipo_lab.report.tables import (
     stage_table,
     warning_table,
 )
+from aipo_lab.results.per_prompt import NO_VALUES, PromptValues
 from aipo_lab.results.rows import ResultRow
 from aipo_lab.results.selection import Selection
 
@@ -46,7 +46,8 @@ class ReportData:
     `reused` artifacts; `pipeline_counts` has one mapping per trial and iteration (instructions generated,
     malformed, pairs, dropped, …). `figures` maps the names of `draw_figures` to PNG files.
     `warnings` are the data linter's: rule, trial, iteration and text. A metric
-    `<benchmark>/n` in the rows is shown as the number of prompts.
+    `<benchmark>/n` in the rows is shown as the number of prompts. `values` are the results prompt by prompt,
+    `notes` sentences that a reader of a benchmark's numbers has to know.
     """
 
     name: str
@@ -64,6 +65,8 @@ class ReportData:
     figures: dict[str, Path] = field(default_factory=dict)
     warnings: list[tuple[str, str, int, str]] = field(default_factory=list)
     overall: dict[str, Selection] = field(default_factory=dict)
+    values: PromptValues = NO_VALUES
+    notes: dict[str, list[str]] = field(default_factory=dict)
 
 
 def build_report(data: ReportData, path: Path) -> Path:
@@ -115,21 +118,35 @@ def _page_files() -> dict[str, Markup]:
 def _benchmark(data: ReportData, name: str) -> dict[str, Any]:
     metrics = BENCHMARK_METRICS[name]
     selections = data.selections.get(name, {})
-    ordering = check_claims(data.rows, selections, metrics)
-    contenders: Table | None = contender_table(ordering, metrics) if ordering.claims else None
+    ordering = check_claims(data.rows, selections, metrics, data.values, len(data.benchmarks))
     overall = data.overall.get(name)
     sizes = {row.value(f"{name}/n") for row in data.rows} - {None}
     return {
         "name": name,
+        "notes": data.notes.get(name, []),
         "figures": _figures(data, name),
         "overall": None if overall is None else describe(overall, metrics),
         "certainty": [] if overall is None else pick_sentences(overall, metrics),
         "halved": any(selection.halved for selection in selections.values()),
         "n_prompts": f"{sizes.pop():.0f}" if len(sizes) == 1 else "",
-        "repeats": repeats_table(data.rows, metrics),
+        "repeats": repeats_table(data.rows, metrics, data.values),
         "best": best_table(data.rows, selections, metrics),
         "claims": ordering.claims,
-        "contenders": contenders,
+        "findings": ordering.findings,
+        **_compared(ordering),
+    }
+
+
+def _compared(ordering: Ordering) -> dict[str, Any]:
+    """The tables of contenders."""
+    field = ordering.field
+    if field is None:
+        return {"contenders": None, "n_seeds": 0, "matched": [], "differences": None}
+    return {
+        "contenders": contender_table(field),
+        "n_seeds": field.n_seeds,
+        "matched": matched_tables(field),
+        "differences": difference_table(field) if len(field.contenders) > 1 else None,
     }
 
 

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from statistics import fmean
 from typing import Any
 
 from aipo_lab.benchmarks.catalogue import BENCHMARK_METRICS
 from aipo_lab.benchmarks.metrics import BenchmarkMetrics
 from aipo_lab.figures.palette import objective_name, objective_styles, setting_label
 from aipo_lab.figures.repeats import get_repeated_paths, labels
-from aipo_lab.report.claims import Measure, Ordering
 from aipo_lab.report.pick_text import point_text, share_text, tie_count_text
+from aipo_lab.results.effects import Effect
+from aipo_lab.results.per_prompt import NO_VALUES, PromptValues
 from aipo_lab.results.repeats import Configuration, Estimate, estimate, repeated_rows
 from aipo_lab.results.rows import ResultRow
 from aipo_lab.results.selection import Selection, standard_error
@@ -64,23 +66,6 @@ def best_table(rows: Sequence[ResultRow], selections: Mapping[str, Selection], m
     return table
 
 
-def contender_table(ordering: Ordering, metrics: BenchmarkMetrics) -> Table:
-    """The numbers behind the claims: best trial of each objective at the last common iteration."""
-    true = any(c.true_win_rate is not None for c in ordering.contenders)
-    columns = ["objective", "hyperparameters", "iteration", metrics.length_label, metrics.win_rate_label]
-    columns += ["Win rate by true quality (%)"] if true else []
-    if ordering.matched_length is not None:
-        columns.append(f"Win rate at length {ordering.matched_length:.1f} (%)")
-    table = Table(columns, [])
-    for c in ordering.contenders:
-        cells = [Cell(objective_name(c.objective)), Cell(setting_label(c.hyperparameters) or c.trial)]
-        cells += [number_cell(c.iteration, 0), measure_cell(c.length), measure_cell(c.win_rate)]
-        cells += [measure_cell(c.true_win_rate)] if true else []
-        cells += [measure_cell(c.matched_win_rate)] if ordering.matched_length is not None else []
-        table.rows.append(cells)
-    return table
-
-
 def result_table(rows: Sequence[ResultRow], benchmarks: Sequence[str]) -> Table:
     """Every row with the headline metrics of every benchmark."""
     several = len(benchmarks) > 1
@@ -102,7 +87,7 @@ def result_table(rows: Sequence[ResultRow], benchmarks: Sequence[str]) -> Table:
     return table
 
 
-def repeats_table(rows: Sequence[ResultRow], metrics: BenchmarkMetrics) -> Table:
+def repeats_table(rows: Sequence[ResultRow], metrics: BenchmarkMetrics, values: PromptValues = NO_VALUES) -> Table:
     """The configurations that ran with several seeds, after their last iteration; no rows without several seeds."""
     shown = headline_metrics(metrics)
     table = Table(["configuration", "iteration", "seeds", *(label for label, _ in shown), "on the front"], [])
@@ -117,7 +102,7 @@ def repeats_table(rows: Sequence[ResultRow], metrics: BenchmarkMetrics) -> Table
     for label in front:
         group = groups[last[label]]
         cells = [Cell(label), number_cell(last[label].iteration, 0), number_cell(len(group), 0)]
-        cells += [estimate_cell(estimate(group, metric), metric) for _, metric in shown]
+        cells += [estimate_cell(estimate(group, metric, values), metric) for _, metric in shown]
         table.rows.append([*cells, Cell("yes" if front[label] else "")])
     return table
 
@@ -178,10 +163,10 @@ def metric_cell(row: ResultRow, metric: str) -> Cell:
     value = row.value(metric)
     if value is None:
         return Cell(MISSING)
-    return measure_cell(Measure(value, standard_error(row, metric)), 2 if metric.endswith("/quality") else 1)
+    return measure_cell(Effect(value, standard_error(row, metric)), 2 if metric.endswith("/quality") else 1)
 
 
-def measure_cell(measure: Measure | None, decimals: int = 1) -> Cell:
+def measure_cell(measure: Effect | None, decimals: int = 1) -> Cell:
     """`value ± standard error`."""
     if measure is None:
         return Cell(MISSING)
@@ -190,12 +175,17 @@ def measure_cell(measure: Measure | None, decimals: int = 1) -> Cell:
 
 
 def describe(selection: Selection, metrics: BenchmarkMetrics) -> str:
-    """A selected point in a few words: which, how good and how long."""
-    row = selection.reported
-    length = ""
-    if metrics.length is not None:
-        length = f", {metrics.length_label.lower()} {metric_cell(row, metrics.length).text}"
-    return f"{point_text(selection.best)}, {selection.metric} {metric_cell(row, selection.metric).text}{length}"
+    """A selected point in a few words: which, how good and how long, on the prompts that report."""
+    row, metric = selection.reported, selection.metric
+    labels = {metrics.win_rate: metrics.win_rate_label} | {m: label for label, m in headline_metrics(metrics)}
+    shown = [metric] if metrics.length is None else [metric, metrics.length]
+    measured = [f"{_lower(labels.get(name, name))} {metric_cell(row, name).text}" for name in shown]
+    return ", ".join([point_text(selection.best), *measured])
+
+
+def _lower(label: str) -> str:
+    """A label within a sentence: names like AlpacaEval keep their capitals."""
+    return label[0].lower() + label[1:] if label[1:2].islower() and label.split()[0].istitle() else label
 
 
 def _any_cell(value: Any) -> Cell:
@@ -210,8 +200,10 @@ def _setting(row: ResultRow) -> str:
 
 
 def _growth(rows: Sequence[ResultRow], selection: Selection, length: str) -> float | None:
-    """The length as a multiple of that of the trial's own base model, both on the same prompts."""
-    base = [row for row in rows if row.trial == selection.best.trial and row.iteration == 0]
-    before = (base[0].reported_on if selection.halved else base[0].metrics).get(length) if base else None
+    """The length as a multiple of that of the configuration's own base models, both on the same prompts."""
+    trials = {row.trial for row in selection.seeds}
+    bases = [row for row in rows if row.trial in trials and row.iteration == 0]
+    before = [(row.reported_on if selection.halved else row.metrics).get(length) for row in bases]
+    known = [value for value in before if value is not None]
     after = selection.reported.value(length)
-    return None if not before or after is None else after / before
+    return None if not known or not any(known) or after is None else after / fmean(known)

@@ -4,9 +4,11 @@
   standard errors of the paired difference above that of the pick, q being the 95 % quantile of the largest such
   deviation over all points in the draws; so the rule's true best is among the pick and these with about 95 %.
 - *Stability*: the share of draws of prompts, and seeds where there are several, in which the same point is picked.
-- *Optimism*: by how much the value of whatever is picked exceeds, in the mean over draws, what the same point measured
-  on the whole (Efron 1983). For equal trials it finds about 0.7 of the truth: the measured values, whose spread is
-  noise as well, stand for true ones.
+  Where prompts have halves, those drawn are the ones that had no say, so that of k equal points it is 1/k. On the
+  prompts that picked it is too high: what a point has in luck there it has in every draw of them.
+- *Optimism*: by how much the value of whatever is picked exceeds, in the mean over draws of the prompts that pick, what
+  the same point measured on them (Efron 1983). For equal trials it finds about 0.7 of the truth: the measured values,
+  whose spread is noise as well, stand for true ones.
 """
 
 from __future__ import annotations
@@ -35,9 +37,9 @@ LEVEL = 0.95
 class Certainty:
     """How sure a pick is, out of `n_points` that could have been picked.
 
-    `source`, `n_prompts`: what was drawn (see `Draws`), `n_draws` times. `inseparable`: the other points, best first.
-    `stability`: share of draws (0 to 1) that pick the same point; `same_trial`: any iteration of it;
-    `contenders`: by objective or method. `ranks`: of the pick, 5 %, 50 % and 95 % quantile. `optimism`: in units of the
+    `inseparable`: the other points, best first. `source`, `n_prompts`: what was drawn (see `Draws`), `n_draws` times,
+    for `stability`: share of draws (0 to 1) that pick the same point; `same_trial`: any iteration of it;
+    `contenders`: by objective or method; `ranks`: of the pick, 5 %, 50 % and 95 % quantile. `optimism`: in units of the
     metric. Without anything to draw all of these are empty or None.
     """
 
@@ -86,20 +88,25 @@ def other_rules(rule: SelectionRule, metrics: BenchmarkMetrics) -> list[Selectio
     if metrics.length is None:
         named = []  # without a length all of them are the highest win rate
     rates = [metrics.win_rate, metrics.lc_win_rate, metrics.true_win_rate]
-    named += [SelectionRule("max", rate) for rate in rates if rate is not None]
-    return [one for one in named if one != rule]
+    named += [SelectionRule("max", rate.split("/")[1]) for rate in rates if rate is not None]
+    benchmark = metrics.win_rate.split("/")[0]
+    own = rule if rule.metric is None else replace(rule, metric=rule.metric.removeprefix(f"{benchmark}/"))
+    return [one for one in named if one != own]
 
 
 class _Judge:
-    """Holds contests among the same points and draws."""
+    """Holds contests among the same points, on draws of what picks them and on draws of what had no say in that."""
 
     def __init__(self, contest: Contest, metrics: BenchmarkMetrics, values: PromptValues, n_draws: int) -> None:
         self._contest = contest
         self._metrics = metrics
         axes = [contest.metric] if contest.length is None else [contest.metric, contest.length]
-        self._draws = Draws(contest.points, axes, values, contest.halved, n_draws)
+        self._draws = Draws(contest.points, axes, values, "picks" if contest.halved else "all", n_draws)
+        self._again = self._draws
+        if contest.halved:
+            self._again = Draws(contest.points, axes, values, "reports", n_draws)
         self._keys = [configuration_key(point.row) for point in contest.points]
-        self._among_all: Array | None = None
+        self._among_all: dict[int, Array | None] = {}
 
     def pick(self, objective: str | None) -> Selection | None:
         """The pick among the points of an objective, or of all, with its certainty."""
@@ -109,19 +116,26 @@ class _Judge:
             return None
         ranked = contest.ranked()
         certainty = Certainty(len(ranked), others=self._others(contest))
-        scores = self._scores(contest)
-        if scores is not None:
-            certainty = self._with_draws(certainty, contest, ranked, scores)
+        scores, again = self._scores(contest, self._draws), self._scores(contest, self._again)
+        if scores is not None and again is not None:
+            others = np.array(ranked[1:], dtype=int)
+            ties = others[self._inseparable(contest, ranked, scores)]
+            certainty = replace(
+                certainty,
+                inseparable=tuple(contest.points[place].row for place in ties),
+                optimism=self._optimism(contest, scores),
+            )
+            certainty = self._with_stability(certainty, contest, ranked[0], again)
         return replace(selection, certainty=certainty)
 
-    def _scores(self, contest: Contest) -> Array | None:
+    def _scores(self, contest: Contest, draws: Draws) -> Array | None:
         """Drawn scores of all points without the limit of length; only `knee` looks at which of them compete."""
         free = replace(contest, rule=replace(contest.rule, length_limit=None))
         if contest.rule.kind == "knee":
-            return free.scores(self._draws.of)
-        if self._among_all is None:
-            self._among_all = replace(free, objective=None).scores(self._draws.of)
-        return self._among_all
+            return free.scores(draws.of)
+        if id(draws) not in self._among_all:
+            self._among_all[id(draws)] = replace(free, objective=None).scores(draws.of)
+        return self._among_all[id(draws)]
 
     def _others(self, contest: Contest) -> tuple[tuple[str, ResultRow], ...]:
         found = []
@@ -131,39 +145,38 @@ class _Judge:
                 found.append((str(rule), other.best))
         return tuple(found)
 
-    def _with_draws(self, certainty: Certainty, contest: Contest, ranked: list[int], all_scores: Array) -> Certainty:
-        """`all_scores`: drawn scores without the limit of length."""
+    def _chosen(self, contest: Contest, draws: Draws, free: Array) -> tuple[NDArray[np.intp], NDArray[np.intp], Array]:
+        """The draws in which some point is within the limit of length, what is chosen there, and the scores there.
+
+        `free`: scores without that limit. The scores are those of the candidates only.
+        """
         places = np.array(contest.candidates())
-        scores, length = all_scores[:, places], self._length(places)
-        limit = contest.rule.length_limit
-        if limit is not None and length is not None:
-            scores = np.where(length <= limit, scores, np.inf)
-        drawn = np.flatnonzero(np.isfinite(scores.min(axis=1)))  # where some point is within the limit
+        scores = free[:, places]
+        drawn_length = None if contest.length is None else draws.of(contest.length)
+        length = None if drawn_length is None else drawn_length[:, places]
+        if contest.rule.length_limit is not None and length is not None:
+            scores = np.where(length <= contest.rule.length_limit, scores, np.inf)
+        drawn = np.flatnonzero(np.isfinite(scores.min(axis=1)))
+        scores = scores[drawn]
+        return drawn, places[best_places(scores, None if length is None else length[drawn])], scores
+
+    def _with_stability(self, certainty: Certainty, contest: Contest, best: int, free: Array) -> Certainty:
+        drawn, chosen, scores = self._chosen(contest, self._again, free)
         if not len(drawn):
             return certainty
-        scores = scores[drawn]
-        chosen = places[best_places(scores, None if length is None else length[drawn])]
         times = np.bincount(chosen, minlength=len(contest.points)) / len(chosen)
-        best = ranked[0]
-        ranks = (scores < all_scores[drawn, best][:, None] - TIE).sum(axis=1) + 1
+        ranks = (scores < free[drawn, best][:, None] - TIE).sum(axis=1) + 1
         low, middle, high = (int(np.quantile(ranks, q, method="nearest")) for q in (0.05, 0.5, 0.95))
-        others = np.array(ranked[1:], dtype=int)
         return replace(
             certainty,
             n_draws=len(drawn),
-            source=self._draws.source,
-            n_prompts=self._draws.n_prompts,
-            inseparable=tuple(contest.points[n].row for n in others[self._inseparable(contest, ranked, all_scores)]),
+            source=self._again.source,
+            n_prompts=self._again.n_prompts,
             stability=float(times[best]),
             same_trial=float(sum(times[n] for n in np.flatnonzero(times) if self._keys[n] == self._keys[best])),
             contenders=self._shares(times),
             ranks=(low, middle, high),
-            optimism=self._optimism(contest, chosen, drawn),
         )
-
-    def _length(self, places: NDArray[np.intp]) -> Array | None:
-        drawn = None if self._contest.length is None else self._draws.of(self._contest.length)
-        return None if drawn is None else drawn[:, places]
 
     def _shares(self, times: Array) -> tuple[tuple[str, float], ...]:
         """By objective or method: how often one of its points is picked."""
@@ -187,7 +200,10 @@ class _Judge:
         close: NDArray[np.bool_] = gap <= limit * error + TIE
         return close
 
-    def _optimism(self, contest: Contest, chosen: NDArray[np.intp], drawn: NDArray[np.intp]) -> float:
+    def _optimism(self, contest: Contest, free: Array) -> float | None:
+        drawn, chosen, _ = self._chosen(contest, self._draws, free)
         values = self._draws.of(contest.metric)
         assert values is not None
+        if not len(drawn):
+            return None
         return float((values[drawn, chosen] - contest.measured(contest.metric)[0, chosen]).mean())

@@ -9,6 +9,7 @@ drawn prompts and seeds, so that differences are paired. The two variances add u
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 
@@ -18,6 +19,7 @@ from aipo_lab.results.points import SEED, Point, standard_error
 from aipo_lab.results.rows import ResultRow
 from aipo_lab.results.scoring import Array
 
+Half = Literal["all", "picks", "reports"]
 RANDOM_SEED = 20240908
 """Of the draws, so that a report says the same each time it is made."""
 
@@ -25,12 +27,13 @@ RANDOM_SEED = 20240908
 class Draws:
     """Draws of `metrics` for all `points`, by prompts where all of them are known so, else by standard errors.
 
-    `halved`: only prompts of the half that picks are drawn. `source` says how they were made: "prompts", "prompts and
-    seeds", "errors", or "" where a metric has neither; `n_prompts` is the number of prompts drawn from.
+    `half`: whose prompts are drawn, of all, of the half that picks, or of the one that reports. `source` says how they
+    were made: "prompts", "prompts and seeds", "errors", or "" where a metric has neither; `n_prompts` is the number of
+    prompts drawn from.
     """
 
     def __init__(
-        self, points: Sequence[Point], metrics: Sequence[str], values: PromptValues, halved: bool, n: int
+        self, points: Sequence[Point], metrics: Sequence[str], values: PromptValues, half: Half, n: int
     ) -> None:
         self.n = n
         self.source = ""
@@ -40,14 +43,14 @@ class Draws:
         self._noise: dict[tuple[str, float, float, str], Array] = {}
         self._seeds = self._seed_weights()
         self._drawn: dict[str, Array] = {}
-        if not self._draw_prompts(metrics, values, halved):
+        if not self._draw_prompts(metrics, values, half):
             self._draw_errors(metrics)
 
     def of(self, metric: str) -> Array | None:
         """The draws of a metric, shape (n, points), NaN where a point lacks it; None where there are none."""
         return self._drawn.get(metric)
 
-    def _draw_prompts(self, metrics: Sequence[str], values: PromptValues, halved: bool) -> bool:
+    def _draw_prompts(self, metrics: Sequence[str], values: PromptValues, half: Half) -> bool:
         rows = [row for point in self._points for row in point.rows if all(row.value(m) is not None for m in metrics)]
         columns = [values.common([(row.trial, row.iteration) for row in rows], metric) for metric in metrics]
         if not rows or any(one is None for one in columns):
@@ -55,7 +58,7 @@ class Draws:
         ids = [one.ids for one in columns if one is not None]
         if any(others != ids[0] for others in ids):
             return False
-        used = np.array([not halved or picks(one) for one in ids[0]])
+        used = np.array([half == "all" or picks(one) == (half == "picks") for one in ids[0]])
         self.n_prompts = int(used.sum())
         self.source = "prompts" if self._seeds is None else "prompts and seeds"
         weights = _weights(self._random, self.n, self.n_prompts)

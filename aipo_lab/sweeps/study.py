@@ -17,10 +17,12 @@ from aipo_lab.execution.executor import Executor, StageProgress
 from aipo_lab.execution.scheduler import GraphListener, GraphOutcome, Scheduler
 from aipo_lab.judging.ledger import ledger_path
 from aipo_lab.pipeline.evaluation_graph import JudgingPlace
+from aipo_lab.results.per_prompt import PromptValues
 from aipo_lab.results.rows import ResultRow, write_results
 from aipo_lab.results.rules import parse_rule
 from aipo_lab.stages.definition import StageNode
 from aipo_lab.stages.stored import find_stored
+from aipo_lab.sweeps.benchmark_notes import benchmark_notes
 from aipo_lab.sweeps.claiming import claim_folder, sweep_id
 from aipo_lab.sweeps.collect import pair_analyses, pipeline_counts, sweep_rows, trial_samples
 from aipo_lab.sweeps.folder import SweepFolder
@@ -199,12 +201,21 @@ class Study:
         """What the data linter finds in the pairs and trainings that are stored."""
         return lint_sweep(self.graph.trials, self.graph.recipes, self.store)
 
+    def prompt_values(self) -> PromptValues:
+        """The results prompt by prompt, as far as the store has them."""
+        return load_prompt_values(self.graph, self.store, self.folder.prompt_values)
+
+    def notes(self) -> dict[str, list[str]]:
+        """By benchmark: its judge's taste, the noise floor, and what is no longer known prompt by prompt."""
+        notes = benchmark_notes(self.graph, self.store)
+        missing = self.prompt_values().missing_text()
+        return {name: [*said, f"Note: {missing}."] if missing else said for name, said in notes.items()}
+
     def picks(self, rows: list[ResultRow]) -> SweepPicks:
         """The best trial over all and of each objective, by benchmark, with how sure that is."""
         if self._picked is None or self._picked[0] != rows:
-            values = load_prompt_values(self.graph, self.store, self.folder.prompt_values)
             rule, benchmarks = parse_rule(self.sweep.select), self.benchmarks(rows)
-            self._picked = rows, pick_all(rows, benchmarks, rule, values, self.sweep.split)
+            self._picked = rows, pick_all(rows, benchmarks, rule, self.prompt_values(), self.sweep.split)
         return self._picked[1]
 
     def draw_report(self, rows: list[ResultRow]) -> None:
@@ -241,6 +252,8 @@ class Study:
             benchmarks=self.benchmarks(rows),
             select=self.sweep.select,
             selections=selections,
+            values=self.prompt_values(),
+            notes=self.notes(),
             overall={name: one.overall for name, one in picks.by_benchmark.items() if one.overall is not None},
             samples=[
                 sample for trial in trials for sample in trial_samples(trial, self.graph.trials[trial.name], self.store)
