@@ -34,7 +34,7 @@ def pick_sentences(selection: Selection, metrics: BenchmarkMetrics) -> list[str]
             f"Picking among {certainty.n_points} points makes the winner's number look better by about "
             f"{certainty.optimism:.1f} (bootstrap); it is reported on the prompts it was picked on."
         )
-    return [*said, *_other_rules(selection.best, certainty)]
+    return [*said, *_other_rules(selection.best, certainty, metrics)]
 
 
 def pick_lines(selection: Selection, metrics: BenchmarkMetrics) -> list[str]:
@@ -118,13 +118,30 @@ def named_points(rows: Sequence[ResultRow]) -> str:
     return named + (f" and {len(rows) - MOST_NAMED} more" if len(rows) > MOST_NAMED else "")
 
 
-def _other_rules(best: ResultRow, certainty: Certainty) -> list[str]:
+def rule_text(rule: str, metrics: BenchmarkMetrics) -> str:
+    """A rule of `select` in words that name no metric key."""
+    if not rule.startswith("max:"):
+        return rule.replace("_", " ")
+    metric, _, limit = rule.removeprefix("max:").partition("@length<=")
+    labels = {
+        metrics.win_rate: metrics.win_rate_label,
+        metrics.lc_win_rate: "length-controlled win rate",
+        metrics.true_win_rate: "win rate by true quality",
+        metrics.quality: "true quality",
+    }
+    known = {(name or "").split("/")[-1]: label for name, label in labels.items()} | labels
+    label = (known.get(metric) or metric).removesuffix(" (%)")
+    words = f"highest {label[:1].lower()}{label[1:]}"
+    return f"{words} at a length of at most {limit}" if limit else words
+
+
+def _other_rules(best: ResultRow, certainty: Certainty, metrics: BenchmarkMetrics) -> list[str]:
     """What other rules pick: those that agree in one sentence, the others by point."""
-    same = [rule for rule, row in certainty.others if (row.trial, row.iteration) == (best.trial, best.iteration)]
+    same: list[str] = []
     by_point: dict[str, list[str]] = {}
     for rule, row in certainty.others:
-        if rule not in same:
-            by_point.setdefault(point_text(row), []).append(rule)
+        agrees = (row.trial, row.iteration) == (best.trial, best.iteration)
+        (same if agrees else by_point.setdefault(point_text(row), [])).append(rule_text(rule, metrics))
     said = [f"Also chosen under {', '.join(same)}."] if same else []
     differing = "; ".join(f"{', '.join(rules)}: {point}" for point, rules in by_point.items())
     return [*said, f"Other rules pick otherwise: {differing}."] if differing else said

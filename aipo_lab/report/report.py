@@ -31,6 +31,7 @@ from aipo_lab.report.tables import (
     stage_table,
     warning_table,
 )
+from aipo_lab.report.verdict import verdict_sentences
 from aipo_lab.results.per_prompt import NO_VALUES, PromptValues
 from aipo_lab.results.rows import ResultRow
 from aipo_lab.results.selection import Selection
@@ -43,8 +44,9 @@ class ReportData:
     `select` is the text of the selection rule, `selections` what it chose, by benchmark and objective, and `overall`
     what it chose among all, by benchmark.
     `failures` maps a trial to its reason, `stage_counts` a stage to its numbers of `computed`, `shared` and
-    `reused` artifacts; `pipeline_counts` has one mapping per trial and iteration (instructions generated,
-    malformed, pairs, dropped, …). `figures` maps the names of `draw_figures` to PNG files.
+    `reused` artifacts, `stage_seconds` to the seconds of work in all of them; `reproduce` are commands;
+    `pipeline_counts` has one mapping per trial and iteration (instructions generated, malformed, pairs, dropped, …).
+    `figures` maps the names of `draw_figures` to PNG files.
     `warnings` are the data linter's: rule, trial, iteration and text. A metric
     `<benchmark>/n` in the rows is shown as the number of prompts. `values` are the results prompt by prompt,
     `notes` sentences that a reader of a benchmark's numbers has to know.
@@ -59,6 +61,8 @@ class ReportData:
     samples: list[Sample] = field(default_factory=list)
     failures: dict[str, str] = field(default_factory=dict)
     stage_counts: dict[str, dict[str, int]] = field(default_factory=dict)
+    stage_seconds: dict[str, float] = field(default_factory=dict)
+    reproduce: list[str] = field(default_factory=list)
     duration_s: float = 0.0
     configuration_yaml: str = ""
     pipeline_counts: list[dict[str, Any]] = field(default_factory=list)
@@ -88,6 +92,7 @@ def build_report(data: ReportData, path: Path) -> Path:
 def _context(data: ReportData) -> dict[str, Any]:
     settings = {row.trial: setting_label(row.hyperparameters) for row in data.rows}
     by_method = any("method" in row.hyperparameters for row in data.rows)
+    benchmarks = [_benchmark(data, name) for name in data.benchmarks]
     explorers = get_explorers(data.rows, data.benchmarks, data.selections, data.samples)
     return {
         "name": data.name,
@@ -96,10 +101,12 @@ def _context(data: ReportData) -> dict[str, Any]:
         "contenders_are": "method" if by_method else "objective",
         "summary": summary_sentences(data),
         "select": data.select,
-        "benchmarks": [_benchmark(data, name) for name in data.benchmarks],
+        "verdict": [sentence for one in benchmarks for sentence in one["verdict"]],
+        "benchmarks": benchmarks,
+        "reproduce": data.reproduce,
         "other_figures": _figures(data, None),
         "failures": data.failures,
-        "stages": stage_table(data.stage_counts),
+        "stages": stage_table(data.stage_counts, data.stage_seconds),
         "counts": counts_table(data.pipeline_counts),
         "warnings": warning_table(data.warnings),
         "results": result_table(data.rows, data.benchmarks),
@@ -133,6 +140,7 @@ def _benchmark(data: ReportData, name: str) -> dict[str, Any]:
         "best": best_table(data.rows, selections, metrics),
         "claims": ordering.claims,
         "findings": ordering.findings,
+        "verdict": verdict_sentences(ordering, name, len(data.benchmarks) > 1),
         **_compared(ordering),
     }
 

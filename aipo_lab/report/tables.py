@@ -116,14 +116,20 @@ def estimate_cell(one: Estimate | None, metric: str) -> Cell:
     return Cell(f"{one.mean:.{decimals}f}{interval}", one.mean)
 
 
-def stage_table(stage_counts: Mapping[str, Mapping[str, int]]) -> Table:
-    """How many artifacts of each stage were computed, shared between trials and reused from the store."""
+def stage_table(stage_counts: Mapping[str, Mapping[str, int]], seconds: Mapping[str, float]) -> Table:
+    """How many artifacts of each stage were computed, shared between trials and reused, and the work in them."""
     kinds = ("computed", "shared", "reused")
+    total = sum(seconds.values())
     rows = [
-        [Cell(stage), *(number_cell(counts.get(kind, 0), 0) for kind in kinds)]
+        [
+            Cell(stage),
+            *(number_cell(counts.get(kind, 0), 0) for kind in kinds),
+            number_cell(seconds.get(stage), 1),
+            number_cell(100 * seconds[stage] / total if total and stage in seconds else None, 0),
+        ]
         for stage, counts in stage_counts.items()
     ]
-    return Table(["stage", *kinds], rows)
+    return Table(["stage", *kinds, "seconds of work", "% of the work"], rows)
 
 
 def counts_table(pipeline_counts: Sequence[Mapping[str, Any]]) -> Table:

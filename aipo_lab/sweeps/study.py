@@ -32,6 +32,7 @@ from aipo_lab.sweeps.picking import SweepPicks, pick_all, picks_record
 from aipo_lab.sweeps.plan import StagePlan, SweepGraph, build_graph, plan_stages
 from aipo_lab.sweeps.prompt_values import load_prompt_values
 from aipo_lab.sweeps.recording import Recorder
+from aipo_lab.sweeps.reproducing import commands_again, stage_seconds
 from aipo_lab.sweeps.saved import SweepSummary
 from aipo_lab.sweeps.sweep import Sweep, Trial
 from aipo_lab.tracking.tracker import Tracker
@@ -260,6 +261,8 @@ class Study:
             ],
             failures=self.failures,
             stage_counts=self._stage_counts(),
+            stage_seconds=stage_seconds(self.graph, self.store),
+            reproduce=commands_again(self.folder.configuration, self.sweep.source, self.sweep.profile),
             duration_s=self.summary.duration_s,
             configuration_yaml=self.folder.configuration.read_text(encoding="utf-8"),
             pipeline_counts=[
