@@ -14,6 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+Numbers = Sequence[float] | NDArray[np.float64]
+
 INTERCEPT_PRIOR_SD = 10.0
 LENGTH_PRIOR_SD = 2.5
 """Weak normal priors on the two weights; without them a judge that always prefers the longer answer has no
@@ -39,9 +41,7 @@ def mean_estimate(values: Sequence[float], scale: float = 1.0) -> Estimate:
     return Estimate(float(array.mean()), se, array.size)
 
 
-def length_controlled_win_rate(
-    preferences: Sequence[float], lengths: Sequence[float], baseline_lengths: Sequence[float]
-) -> Estimate:
+def length_controlled_win_rate(preferences: Numbers, lengths: Numbers, baseline_lengths: Numbers) -> Estimate:
     """Length-controlled win rate in percent from preferences (1 win, 0.5 tie, 0 loss) and both lengths.
 
     The standard error is the sandwich estimate at the fit, carried to the rate by the delta method.
@@ -50,9 +50,7 @@ def length_controlled_win_rate(
     return Estimate(100 * rate, 100 * float(np.sqrt(np.square(moved).sum())), moved.size)
 
 
-def length_controlled_values(
-    preferences: Sequence[float], lengths: Sequence[float], baseline_lengths: Sequence[float]
-) -> NDArray[np.float64]:
+def length_controlled_values(preferences: Numbers, lengths: Numbers, baseline_lengths: Numbers) -> NDArray[np.float64]:
     """One value per answer, in percent, whose mean is the length-controlled rate: the rate plus the answer's influence.
 
     The influence is that of the fit's first order (Hampel's influence function of an M-estimate), so that differences
@@ -62,9 +60,7 @@ def length_controlled_values(
     return np.asarray(100 * (rate + moved.size * (moved - moved.mean())))
 
 
-def _rate(
-    preferences: Sequence[float], lengths: Sequence[float], baseline_lengths: Sequence[float]
-) -> tuple[float, NDArray[np.float64]]:
+def _rate(preferences: Numbers, lengths: Numbers, baseline_lengths: Numbers) -> tuple[float, NDArray[np.float64]]:
     """The rate at a length difference of zero, 0 to 1, and how far each answer has moved it, shape (answers,)."""
     outcome = np.asarray(preferences, dtype=float)
     own, other = np.asarray(lengths, dtype=float), np.asarray(baseline_lengths, dtype=float)

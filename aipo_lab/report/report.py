@@ -12,13 +12,12 @@ from aipo_lab.benchmarks.catalogue import BENCHMARK_METRICS
 from aipo_lab.core.jsonl import write_text_atomically
 from aipo_lab.figures.draw import figure_caption
 from aipo_lab.figures.palette import setting_label
-from aipo_lab.report.claims import check_claims
+from aipo_lab.report.contender_tables import contender_table, difference_table, matched_tables
+from aipo_lab.report.ordering import Ordering, check_claims
 from aipo_lab.report.pick_text import pick_sentences
 from aipo_lab.report.samples import Sample, group_samples
 from aipo_lab.report.tables import (
-    Table,
     best_table,
-    contender_table,
     counts_table,
     describe,
     repeats_table,
@@ -26,6 +25,7 @@ from aipo_lab.report.tables import (
     stage_table,
     warning_table,
 )
+from aipo_lab.results.per_prompt import NO_VALUES, PromptValues
 from aipo_lab.results.rows import ResultRow
 from aipo_lab.results.selection import Selection
 
@@ -40,7 +40,7 @@ class ReportData:
     `reused` artifacts; `pipeline_counts` has one mapping per trial and iteration (instructions generated,
     malformed, pairs, dropped, …). `figures` maps the names of `draw_figures` to PNG files.
     `warnings` are the data linter's: rule, trial, iteration and text. A metric
-    `<benchmark>/n` in the rows is shown as the number of prompts.
+    `<benchmark>/n` in the rows is shown as the number of prompts. `values` are the results prompt by prompt.
     """
 
     name: str
@@ -58,6 +58,7 @@ class ReportData:
     figures: dict[str, Path] = field(default_factory=dict)
     warnings: list[tuple[str, str, int, str]] = field(default_factory=list)
     overall: dict[str, Selection] = field(default_factory=dict)
+    values: PromptValues = NO_VALUES
 
 
 def build_report(data: ReportData, path: Path) -> Path:
@@ -99,8 +100,7 @@ def _context(data: ReportData) -> dict[str, Any]:
 def _benchmark(data: ReportData, name: str) -> dict[str, Any]:
     metrics = BENCHMARK_METRICS[name]
     selections = data.selections.get(name, {})
-    ordering = check_claims(data.rows, selections, metrics)
-    contenders: Table | None = contender_table(ordering, metrics) if ordering.claims else None
+    ordering = check_claims(data.rows, selections, metrics, data.values, len(data.benchmarks))
     overall = data.overall.get(name)
     sizes = {row.value(f"{name}/n") for row in data.rows} - {None}
     return {
@@ -113,7 +113,21 @@ def _benchmark(data: ReportData, name: str) -> dict[str, Any]:
         "repeats": repeats_table(data.rows, metrics),
         "best": best_table(data.rows, selections, metrics),
         "claims": ordering.claims,
-        "contenders": contenders,
+        "findings": ordering.findings,
+        **_compared(ordering),
+    }
+
+
+def _compared(ordering: Ordering) -> dict[str, Any]:
+    """The tables of contenders."""
+    field = ordering.field
+    if field is None:
+        return {"contenders": None, "n_seeds": 0, "matched": [], "differences": None}
+    return {
+        "contenders": contender_table(field),
+        "n_seeds": field.n_seeds,
+        "matched": matched_tables(field),
+        "differences": difference_table(field) if len(field.contenders) > 1 else None,
     }
 
 

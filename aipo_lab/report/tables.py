@@ -11,8 +11,8 @@ from aipo_lab.benchmarks.catalogue import BENCHMARK_METRICS
 from aipo_lab.benchmarks.metrics import BenchmarkMetrics
 from aipo_lab.figures.palette import objective_name, objective_styles, setting_label
 from aipo_lab.figures.repeats import get_repeated_paths, labels
-from aipo_lab.report.claims import Measure, Ordering
 from aipo_lab.report.pick_text import point_text, share_text, tie_count_text
+from aipo_lab.results.effects import Effect
 from aipo_lab.results.repeats import Configuration, Estimate, estimate, repeated_rows
 from aipo_lab.results.rows import ResultRow
 from aipo_lab.results.selection import Selection, standard_error
@@ -60,23 +60,6 @@ def best_table(rows: Sequence[ResultRow], selections: Mapping[str, Selection], m
         table.rows.append(
             [*cells, Cell(MISSING if other is None else f"{_setting(other)}, iteration {other.iteration}")]
         )
-    return table
-
-
-def contender_table(ordering: Ordering, metrics: BenchmarkMetrics) -> Table:
-    """The numbers behind the claims: best trial of each objective at the last common iteration."""
-    true = any(c.true_win_rate is not None for c in ordering.contenders)
-    columns = ["objective", "hyperparameters", "iteration", metrics.length_label, metrics.win_rate_label]
-    columns += ["Win rate by true quality (%)"] if true else []
-    if ordering.matched_length is not None:
-        columns.append(f"Win rate at length {ordering.matched_length:.1f} (%)")
-    table = Table(columns, [])
-    for c in ordering.contenders:
-        cells = [Cell(objective_name(c.objective)), Cell(setting_label(c.hyperparameters) or c.trial)]
-        cells += [number_cell(c.iteration, 0), measure_cell(c.length), measure_cell(c.win_rate)]
-        cells += [measure_cell(c.true_win_rate)] if true else []
-        cells += [measure_cell(c.matched_win_rate)] if ordering.matched_length is not None else []
-        table.rows.append(cells)
     return table
 
 
@@ -176,10 +159,10 @@ def metric_cell(row: ResultRow, metric: str) -> Cell:
     value = row.value(metric)
     if value is None:
         return Cell(MISSING)
-    return measure_cell(Measure(value, standard_error(row, metric)), 2 if metric.endswith("/quality") else 1)
+    return measure_cell(Effect(value, standard_error(row, metric)), 2 if metric.endswith("/quality") else 1)
 
 
-def measure_cell(measure: Measure | None, decimals: int = 1) -> Cell:
+def measure_cell(measure: Effect | None, decimals: int = 1) -> Cell:
     """`value ± standard error`."""
     if measure is None:
         return Cell(MISSING)

@@ -119,7 +119,7 @@ def _judged_columns(rows: list[dict[str, Any]]) -> dict[str, Values]:
 
 def _answer_columns(answers: list[dict[str, Any]]) -> dict[str, Values]:
     """Lengths, which both kinds of answer rows have: one text, or several turns."""
-    said = [row["turns"] if "turns" in row else [row] for row in answers]
+    said = [row.get("turns", [row]) for row in answers]
     if not said:
         return {}
     tokens = [[turn["tokens"] for turn in turns] for turns in said]

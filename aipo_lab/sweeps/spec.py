@@ -19,6 +19,9 @@ RESERVED_NAMES = ("store", "evaluations")
 """Folders of `runs/` that are not sweeps'."""
 
 
+MOST_SEEDS = 100
+
+
 class ScaleSpec(StrictModel):
     """What a sweep file says instead for another profile."""
 
@@ -53,6 +56,12 @@ class SweepSpec(StrictModel):
     space: list[dict[str, Any]] = Field(
         min_length=1,
         description="grids: each entry an objective or methods, and lists of values for hyperparameters or recipe keys",
+    )
+    seeds: int = Field(
+        1,
+        ge=1,
+        le=MOST_SEEDS,
+        description="repeats of every point of the space, with the recipe's seed and the next ones",
     )
     methods: dict[str, str | dict[str, Any]] = Field(
         default_factory=dict,

@@ -245,6 +245,7 @@ class Study:
             benchmarks=self.benchmarks(rows),
             select=self.sweep.select,
             selections=selections,
+            values=self.prompt_values(),
             overall={name: one.overall for name, one in picks.by_benchmark.items() if one.overall is not None},
             samples=[
                 sample for trial in trials for sample in trial_samples(trial, self.graph.trials[trial.name], self.store)

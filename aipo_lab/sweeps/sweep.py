@@ -62,6 +62,11 @@ def load_sweep(
     source = _with_settings(f"sweep file {path}", overrides)
     spec = validate(SweepSpec, document.value, f"sweep file {path}", file_origins(document))
     space = with_methods_named(spec.space, list(spec.methods))
+    if spec.seeds > 1 and (given := [entry for entry in space if "seed" in entry]):
+        raise UserError(
+            f"{source}: seeds: {spec.seeds} repeats every point with seeds of its own, and space entry "
+            f"{space.index(given[0]) + 1} sweeps seed as well; keep one of the two"
+        )
     problems = section_problems(spec.recipe, ("recipe",), document)
     problems += space_problems(space, overrides, document, spec.methods)
     if problems:
@@ -73,6 +78,9 @@ def load_sweep(
     }
     base = _base_values(profile, spec.profile, document, source)
     origins = _change(base, spec.recipe, file_origins(document, ("recipe",)), overrides, source)
+    if spec.seeds > 1:
+        first = build_recipe(base, source=source, origins=origins).seed
+        space = [{**entry, "seed": list(range(first, first + spec.seeds))} for entry in space]
     places = [entry_place(number, document) for number, entry in enumerate(space) for _ in grid(entry)]
     points = [point for entry in space for point in grid(entry)]
     trials = build_trials(base, points, source, origins, places, methods)
