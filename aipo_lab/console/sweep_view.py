@@ -132,6 +132,7 @@ def _announce(console: Console, study: Study, plans: Sequence[StagePlan]) -> Non
 
 def _conclude(console: Console, study: Study, rows: list[ResultRow], program: str) -> None:
     """The final table, failures, and where everything is."""
+    notes = study.notes()
     for benchmark, picks in study.picks(rows).by_benchmark.items():
         single = len(study.sweep.trials) == 1
         best = list(picks.by_contender.values())
@@ -143,6 +144,8 @@ def _conclude(console: Console, study: Study, rows: list[ResultRow], program: st
         if picks.overall is not None and not single:
             for sentence in pick_lines(picks.overall, BENCHMARK_METRICS[benchmark]):
                 console.print(f"  {escape(sentence)}", highlight=False, soft_wrap=True)
+        for note in notes.get(benchmark, []):
+            console.print(note, highlight=False, soft_wrap=True)
     n_failed = len(study.failures)
     console.print(
         f"{len(study.sweep.trials) - n_failed} of {len(study.sweep.trials)} trials complete"

@@ -40,7 +40,8 @@ class ReportData:
     `reused` artifacts; `pipeline_counts` has one mapping per trial and iteration (instructions generated,
     malformed, pairs, dropped, …). `figures` maps the names of `draw_figures` to PNG files.
     `warnings` are the data linter's: rule, trial, iteration and text. A metric
-    `<benchmark>/n` in the rows is shown as the number of prompts. `values` are the results prompt by prompt.
+    `<benchmark>/n` in the rows is shown as the number of prompts. `values` are the results prompt by prompt,
+    `notes` sentences that a reader of a benchmark's numbers has to know.
     """
 
     name: str
@@ -59,6 +60,7 @@ class ReportData:
     warnings: list[tuple[str, str, int, str]] = field(default_factory=list)
     overall: dict[str, Selection] = field(default_factory=dict)
     values: PromptValues = NO_VALUES
+    notes: dict[str, list[str]] = field(default_factory=dict)
 
 
 def build_report(data: ReportData, path: Path) -> Path:
@@ -105,12 +107,13 @@ def _benchmark(data: ReportData, name: str) -> dict[str, Any]:
     sizes = {row.value(f"{name}/n") for row in data.rows} - {None}
     return {
         "name": name,
+        "notes": data.notes.get(name, []),
         "figures": _figures(data, name),
         "overall": None if overall is None else describe(overall, metrics),
         "certainty": [] if overall is None else pick_sentences(overall, metrics),
         "halved": any(selection.halved for selection in selections.values()),
         "n_prompts": f"{sizes.pop():.0f}" if len(sizes) == 1 else "",
-        "repeats": repeats_table(data.rows, metrics),
+        "repeats": repeats_table(data.rows, metrics, data.values),
         "best": best_table(data.rows, selections, metrics),
         "claims": ordering.claims,
         "findings": ordering.findings,

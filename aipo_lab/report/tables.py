@@ -13,6 +13,7 @@ from aipo_lab.figures.palette import objective_name, objective_styles, setting_l
 from aipo_lab.figures.repeats import get_repeated_paths, labels
 from aipo_lab.report.pick_text import point_text, share_text, tie_count_text
 from aipo_lab.results.effects import Effect
+from aipo_lab.results.per_prompt import NO_VALUES, PromptValues
 from aipo_lab.results.repeats import Configuration, Estimate, estimate, repeated_rows
 from aipo_lab.results.rows import ResultRow
 from aipo_lab.results.selection import Selection, standard_error
@@ -83,7 +84,7 @@ def result_table(rows: Sequence[ResultRow], benchmarks: Sequence[str]) -> Table:
     return table
 
 
-def repeats_table(rows: Sequence[ResultRow], metrics: BenchmarkMetrics) -> Table:
+def repeats_table(rows: Sequence[ResultRow], metrics: BenchmarkMetrics, values: PromptValues = NO_VALUES) -> Table:
     """The configurations that ran with several seeds, after their last iteration; no rows without several seeds."""
     shown = headline_metrics(metrics)
     table = Table(["configuration", "iteration", "seeds", *(label for label, _ in shown), "on the front"], [])
@@ -98,7 +99,7 @@ def repeats_table(rows: Sequence[ResultRow], metrics: BenchmarkMetrics) -> Table
     for label in front:
         group = groups[last[label]]
         cells = [Cell(label), number_cell(last[label].iteration, 0), number_cell(len(group), 0)]
-        cells += [estimate_cell(estimate(group, metric), metric) for _, metric in shown]
+        cells += [estimate_cell(estimate(group, metric, values), metric) for _, metric in shown]
         table.rows.append([*cells, Cell("yes" if front[label] else "")])
     return table
 

@@ -22,6 +22,7 @@ from aipo_lab.results.rows import ResultRow, write_results
 from aipo_lab.results.rules import parse_rule
 from aipo_lab.stages.definition import StageNode
 from aipo_lab.stages.stored import find_stored
+from aipo_lab.sweeps.benchmark_notes import benchmark_notes
 from aipo_lab.sweeps.claiming import claim_folder, sweep_id
 from aipo_lab.sweeps.collect import pair_analyses, pipeline_counts, sweep_rows, trial_samples
 from aipo_lab.sweeps.folder import SweepFolder
@@ -204,6 +205,12 @@ class Study:
         """The results prompt by prompt, as far as the store has them."""
         return load_prompt_values(self.graph, self.store, self.folder.prompt_values)
 
+    def notes(self) -> dict[str, list[str]]:
+        """By benchmark: its judge's taste, the noise floor, and what is no longer known prompt by prompt."""
+        notes = benchmark_notes(self.graph, self.store)
+        missing = self.prompt_values().missing_text()
+        return {name: [*said, f"Note: {missing}."] if missing else said for name, said in notes.items()}
+
     def picks(self, rows: list[ResultRow]) -> SweepPicks:
         """The best trial over all and of each objective, by benchmark, with how sure that is."""
         if self._picked is None or self._picked[0] != rows:
@@ -246,6 +253,7 @@ class Study:
             select=self.sweep.select,
             selections=selections,
             values=self.prompt_values(),
+            notes=self.notes(),
             overall={name: one.overall for name, one in picks.by_benchmark.items() if one.overall is not None},
             samples=[
                 sample for trial in trials for sample in trial_samples(trial, self.graph.trials[trial.name], self.store)
