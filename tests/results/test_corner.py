@@ -10,6 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aipo_lab.benchmarks.catalogue import BENCHMARK_METRICS
+from aipo_lab.results.contest import open_contest
+from aipo_lab.results.points import get_points
 from aipo_lab.results.rows import ResultRow
 from aipo_lab.results.selection import pareto_front, parse_rule, select_best
 
@@ -50,8 +52,9 @@ def test_an_answer_twice_as_long_is_as_far_away_as_the_base_model_however_often_
     assert picked(trial("double", (39.9, 100)) + trial("same", (20, 50))) == ("double", 1)
 
 
-def test_being_shorter_than_the_base_model_earns_nothing():
+def test_being_shorter_than_the_base_model_earns_and_costs_nothing():
     assert picked(trial("terse", (5, 60)) + trial("kept", (20, 61))) == ("kept", 1)
+    assert picked(trial("terse", (5, 62)) + trial("kept", (20, 61))) == ("terse", 1)
 
 
 def test_every_trial_is_measured_by_its_own_base_model():
@@ -124,6 +127,12 @@ def test_knee_is_the_point_highest_above_the_line_through_the_ends_of_the_front(
     assert picked(trial("line", (40, 70), (60, 90)), KNEE) == ("line", 1)
     # a point below the line is no knee: the shortest end that may be chosen is left, here the far one
     assert picked(trial("bent", (40, 60), (60, 90)), KNEE) == ("bent", 2)
+
+
+def test_beyond_the_front_the_line_is_level_so_that_no_height_runs_away():
+    points = get_points(trial("a", (60, 90), (100, 85)))
+    contest = open_contest(points, KNEE, MICRO)
+    assert contest.scores(contest.measured)[0].tolist() == [math.inf, 0.0, 5.0]
 
 
 def test_knee_without_a_line_is_the_highest_win_rate():
