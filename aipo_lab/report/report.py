@@ -13,6 +13,7 @@ from aipo_lab.core.jsonl import write_text_atomically
 from aipo_lab.figures.draw import figure_caption
 from aipo_lab.figures.palette import setting_label
 from aipo_lab.report.claims import check_claims
+from aipo_lab.report.findings import group_findings
 from aipo_lab.report.samples import Sample, group_samples
 from aipo_lab.report.tables import (
     Table,
@@ -23,7 +24,6 @@ from aipo_lab.report.tables import (
     repeats_table,
     result_table,
     stage_table,
-    warning_table,
 )
 from aipo_lab.results.rows import ResultRow
 from aipo_lab.results.selection import Selection, parse_rule, select_best
@@ -37,7 +37,7 @@ class ReportData:
     `failures` maps a trial to its reason, `stage_counts` a stage to its numbers of `computed`, `shared` and
     `reused` artifacts; `pipeline_counts` has one mapping per trial and iteration (instructions generated,
     malformed, pairs, dropped, …). `figures` maps the names of `draw_figures` to PNG files.
-    `warnings` are the data linter's: rule, trial, iteration and text. A metric
+    `warnings` are the data linter's: rule, trial, iteration and what was found. A metric
     `<benchmark>/n` in the rows is shown as the number of prompts.
     """
 
@@ -86,7 +86,7 @@ def _context(data: ReportData) -> dict[str, Any]:
         "failures": data.failures,
         "stages": stage_table(data.stage_counts),
         "counts": counts_table(data.pipeline_counts),
-        "warnings": warning_table(data.warnings),
+        "findings": group_findings(data.warnings),
         "results": result_table(data.rows, data.benchmarks),
         "samples": group_samples(data.samples, settings),
         "configuration": data.configuration_yaml,
