@@ -18,6 +18,7 @@ from aipo_lab.core.jsonl import write_text_atomically
 from aipo_lab.figures.draw import figure_caption
 from aipo_lab.figures.palette import setting_label
 from aipo_lab.report.contender_tables import contender_table, difference_table, matched_tables
+from aipo_lab.report.data_findings import group_findings
 from aipo_lab.report.explorer import as_script, get_explorers
 from aipo_lab.report.ordering import Ordering, check_claims
 from aipo_lab.report.pick_text import pick_sentences
@@ -29,7 +30,6 @@ from aipo_lab.report.tables import (
     repeats_table,
     result_table,
     stage_table,
-    warning_table,
 )
 from aipo_lab.report.verdict import verdict_sentences
 from aipo_lab.results.per_prompt import NO_VALUES, PromptValues
@@ -108,7 +108,7 @@ def _context(data: ReportData) -> dict[str, Any]:
         "failures": data.failures,
         "stages": stage_table(data.stage_counts, data.stage_seconds),
         "counts": counts_table(data.pipeline_counts),
-        "warnings": warning_table(data.warnings),
+        "findings": group_findings(data.warnings),
         "results": result_table(data.rows, data.benchmarks),
         "samples": group_samples(data.samples, settings),
         "configuration": data.configuration_yaml,

@@ -139,12 +139,6 @@ def counts_table(pipeline_counts: Sequence[Mapping[str, Any]]) -> Table:
     return Table([column.replace("_", " ") for column in columns], rows)
 
 
-def warning_table(warnings: Sequence[tuple[str, str, int, str]]) -> Table:
-    """What the data linter found: rule, trial, iteration and text."""
-    rows = [[Cell(rule), Cell(trial), number_cell(t, 0), Cell(text)] for rule, trial, t, text in warnings]
-    return Table(["rule", "first found in", "iteration", "what, why, and what to do"], rows)
-
-
 def headline_metrics(metrics: BenchmarkMetrics) -> list[tuple[str, str]]:
     """(column heading, metric) of what a benchmark is about."""
     candidates = [

@@ -38,8 +38,8 @@ def devices_used(stage: str, config: Mapping[str, Any], runtime: Runtime) -> int
         return runtime.parallel.processes
     if stage == "judge_official":
         return int(runtime.judging is not None and runtime.judging.settings.engine == "local")
-    if stage == "rank" and runtime.judging is not None:
-        return int(runtime.judging.settings.engine == "local")
+    if stage == "rank" and config.get("judge"):
+        return int(config["judge"].get("engine") == "local")
     return 1 if stage in ("rank", "train_reward", "reference", "ema") or config.get("encoder") else 0
 
 

@@ -165,8 +165,9 @@ class CostEstimator:
         if rate is not None:
             amount = work.tokens if rate.unit == "tokens" else work.items
             return amount / rate.per_s / max(devices, 1), _measured_text(rate, self.place.kind)
-        if node.stage == "judge_official":
-            judge = self.recipe(node).benchmarks.judge
+        if node.stage == "judge_official" or work.calls:
+            recipe = self.recipe(node)
+            judge = recipe.rank.asked_judge() if node.stage == "rank" else recipe.benchmarks.judge
             calls_at_once = judge.concurrency if judge else 1
             return work.calls * self.table.times["call_s"].value / calls_at_once, "table"
         if devices == 0 or (self.place.kind == "cpu" and not work.tokens):
@@ -182,6 +183,7 @@ class CostEstimator:
         seconds += work.written * FLOP_WRITTEN * n / speeds["generate"]
         seconds += work.trained * flop_trained * n / speeds["train"]
         seconds += work.scored * FLOP_SCORED * n / speeds["score"]
+        seconds += work.encoded * FLOP_READ * self.table.sentences.parameters / speeds["rank"]
         return seconds + work.ranked * 2 * (ranker.parameters if ranker else 0) / speeds["rank"]
 
     def _sizes(self) -> dict[str, ModelSize]:

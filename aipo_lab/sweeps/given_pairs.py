@@ -1,21 +1,28 @@
-"""How many given pairs each training of a sweep has, for plans: counted in the data where they are on this machine."""
+"""How many given pairs each training of a sweep has, for plans: counted in the data where they are on this machine.
+
+Those of a world are made and counted.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable, Mapping
 from itertools import islice
 from statistics import fmean
+from typing import Any
 
 from aipo_lab.core.offline import without_hub
 from aipo_lab.pipeline.data import data_request
 from aipo_lab.pipeline.recipe import Recipe
-from aipo_lab.prompts.pairs import PairsSettings, usable_pairs
+from aipo_lab.prompts.pairs import PairColumns, PairsSettings, usable_pairs
 from aipo_lab.prompts.reading import FoundData, read_rows
 from aipo_lab.prompts.same import PromptSet
+from aipo_lab.prompts.world_pairs import world_columns, world_rows
 from aipo_lab.stages.definition import StageNode
 from aipo_lab.sweeps.plan import SweepGraph
 from aipo_lab.sweeps.throughputs import throughputs
 from aipo_lab.sweeps.work import PairCount
+from aipo_lab.worlds.world import get_world
 
 LOOKED_AT_PAIRS = 2000
 """Pairs whose lengths are looked at; all rows are counted."""
@@ -32,11 +39,15 @@ class GivenPairs:
         """The pairs that a node trains on or scores; None where they are generated."""
         if recipe.pairs is None or "pairs" not in node.request.inputs:
             return None
-        request = data_request(recipe)
-        assert request is not None
-        key = recipe.pairs.model_dump_json()
+        request, world = data_request(recipe), recipe.world
+        key = f"{recipe.pairs.model_dump_json()} {world}"
         if key not in self._counts:
-            self._counts[key] = _count(recipe.pairs, self._graph.data[request.key])
+            if request is not None:
+                self._counts[key] = _count(recipe.pairs, self._graph.data[request.key])
+            else:
+                assert world is not None, "pairs that are read from nowhere are a world's"
+                rows = list(world_rows(get_world(world.name, world.seed)))
+                self._counts[key] = _counted(rows, len(rows), world_columns(recipe.pairs.reading()))
         whole = self._counts[key]
         share = self._slices(node) / (1 if recipe.pairs.slices == "all" else recipe.iterations)
         return PairCount(whole.pairs * share, whole.prompt_tokens, whole.response_tokens)
@@ -48,22 +59,24 @@ class GivenPairs:
 
 
 def _count(settings: PairsSettings, found: FoundData) -> PairCount:
-    table = throughputs()
     if not found.is_here:
-        rows = table.counts["given_pairs"].value
+        rows = throughputs().counts["given_pairs"].value
         return PairCount(min(rows, settings.limit or rows))
     with without_hub():  # a dataset of the hub that is here lies in its cache
         n_rows = sum(1 for _ in read_rows(found.place, settings.columns(), "pairs"))
-        counts: Counter[str] = Counter()
-        given = read_rows(found.place, settings.columns(), "pairs")
-        usable = usable_pairs(given, settings.reading(), PromptSet(()), counts)
-        looked_at = list(islice(usable, LOOKED_AT_PAIRS))
+        return _counted(read_rows(found.place, settings.columns(), "pairs"), n_rows, settings.reading())
+
+
+def _counted(rows: Iterable[Mapping[str, Any]], n_rows: int, columns: PairColumns) -> PairCount:
+    """The pairs among `n_rows` rows, by those that are looked at."""
+    counts: Counter[str] = Counter()
+    looked_at = list(islice(usable_pairs(rows, columns, PromptSet(()), counts), LOOKED_AT_PAIRS))
     if not looked_at:
         return PairCount(0)
     pairs = n_rows * len(looked_at) / counts.total()
-    per_character = table.lengths["character"].value
+    per_character = throughputs().lengths["character"].value
     prompts = [sum(len(turn["content"]) for turn in pair["prompt"]) for pair in looked_at]
     responses = [len(pair[role][0]["content"]) for pair in looked_at for role in ("chosen", "rejected")]
     return PairCount(
-        min(pairs, settings.limit or pairs), per_character * fmean(prompts), per_character * fmean(responses)
+        min(pairs, columns.limit or pairs), per_character * fmean(prompts), per_character * fmean(responses)
     )

@@ -29,8 +29,8 @@ class LintedPoint:
 
     @property
     def row(self) -> tuple[str, str, int, str]:
-        """As the report lists it: rule, trial, iteration and text."""
-        return self.finding.rule.name, self.trial, self.iteration, self.finding.text
+        """As the report lists it: rule, trial, iteration and what was found."""
+        return self.finding.rule.name, self.trial, self.iteration, self.finding.what
 
     @property
     def text(self) -> str:

@@ -23,7 +23,9 @@ UNITS = {
     "instruct": "prompts",
     "respond": "tokens",
     "rank": "prompts",
+    "train_reward": "pairs",
     "reference": "pairs",
+    "analyse": "pairs",
     "train": "tokens",
     "answer": "tokens",
     "answer_official": "tokens",
@@ -127,7 +129,13 @@ class MeasuredFigures:
 
 def variant(stage: str, config: Mapping[str, Any]) -> str:
     """The settings of a stage that decide how fast it is on a given model and device."""
-    names = {"rank": ("ranker",), "reference": ("precision",), "train": ("precision", "gradient_checkpointing", "lora")}
+    names = {
+        "rank": ("ranker",),
+        "train_reward": ("epochs",),
+        "analyse": ("similarity",),
+        "reference": ("precision",),
+        "train": ("precision", "gradient_checkpointing", "lora"),
+    }
     chosen = {name: config.get(name) for name in names.get(stage, ("benchmark",))}
     engine = config.get("engine") or {}
     return json.dumps(chosen | {name: engine.get(name) for name in ("name", "dtype")}, sort_keys=True)

@@ -44,6 +44,14 @@ class RankerWork(StrictModel):
     source: str = Field(min_length=1, description="where these come from")
 
 
+class SentenceWork(StrictModel):
+    """The sentence encoder that compares chosen and rejected responses."""
+
+    parameters: int = Field(gt=0, description="parameters without the embedding")
+    most_tokens: int = Field(gt=0, description="tokens at which a text is cut")
+    source: str = Field(min_length=1, description="where these come from")
+
+
 class JudgeWork(StrictModel):
     """What judging one answer (or turn) of an official benchmark asks."""
 
@@ -62,6 +70,7 @@ class Throughputs(StrictModel):
     shares: dict[str, Figure] = Field(description="share of a GPU's peak by kind of work")
     processor: Processor = Field(description="a machine without a GPU")
     rankers: dict[str, RankerWork] = Field(description="by ranker")
+    sentences: SentenceWork = Field(description="the encoder of the pair analysis")
     lengths: dict[str, Figure] = Field(description="mean tokens by what is written or read")
     counts: dict[str, Figure] = Field(description="how many there are of what is not here to be counted")
     yields: dict[str, Figure] = Field(description="share kept by stage")

@@ -6,7 +6,7 @@ import hashlib
 import json
 import unicodedata
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
@@ -102,14 +102,16 @@ def build_trials(
     `methods`, which changes `base` before the point does.
     """
     places = places or [f"trial {number}" for number in range(1, len(points) + 1)]
+    common = _common_settings(points)
     trials: list[Trial] = []
     problems: dict[str, None] = {}
     for point, place in zip(points, places, strict=True):
         written = point_origins(origins or Origins(), point, place, methods)
         try:
             changes = [*_method_changes(point, methods), *overrides_of(point)]
-            recipe = build_recipe(base, changes, f"trial {trial_name(point)}", written)
-            trials.append(Trial(trial_name(point), point, recipe))
+            name = trial_name(point, common)
+            recipe = build_recipe(base, changes, f"trial {name}", written)
+            trials.append(Trial(name, point, recipe))
         except UserError as error:
             problems |= dict.fromkeys(error.problems or [f"{place}: {error}"])
     if problems:
@@ -117,6 +119,17 @@ def build_trials(
     if repeated := _repeated(trials, places):
         raise UserError.from_problems(f"{source} is not valid:", repeated)
     return _with_unique_names(trials)
+
+
+def _common_settings(points: Sequence[Mapping[str, Any]]) -> frozenset[str]:
+    """Recipe keys that each of several points sets, and to the same value: they tell none from another."""
+    if len(points) < 2:
+        return frozenset()
+    return frozenset(
+        key
+        for key, value in points[0].items()
+        if is_recipe_key(key) and all(key in one and value_text(one[key]) == value_text(value) for one in points)
+    )
 
 
 def _method_changes(point: Mapping[str, Any], methods: Mapping[str, Method]) -> list[tuple[str, Any]]:
@@ -181,11 +194,14 @@ def _digest(text: str) -> str:
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:8]
 
 
-def trial_name(point: Mapping[str, Any]) -> str:
-    """A readable name: `aipo-b0.1-a0.05-l0.2`, with swept recipe keys in full; a method's is `sdpo-seed=1`."""
+def trial_name(point: Mapping[str, Any], common: Collection[str] = ()) -> str:
+    """A readable name: `aipo-b0.1-a0.05-l0.2`, with swept recipe keys in full; a method's is `sdpo-seed=1`.
+
+    Settings that are `common` to all trials are left out.
+    """
     parts = [str(point["method"] if "method" in point else point["objective"])]
     for key, value in point.items():
-        if key not in ("objective", "method"):
+        if key not in ("objective", "method", *common):
             short = ABBREVIATIONS.get(key, f"{_clean(key)}=")
             parts.append(short + "_".join(_name_part(one) for one in (value if isinstance(value, list) else [value])))
     name = "-".join(parts)

@@ -36,20 +36,24 @@ Given = Callable[[StageNode, Recipe], PairCount | None]
 
 @dataclass(frozen=True)
 class Work:
-    """What one stage run computes: tokens by kind, `items` (prompts, responses, pairs or turns) and judges' `calls`."""
+    """What one stage run computes: tokens by kind, `items` (prompts, responses, pairs or turns) and judges' `calls`.
+
+    `encoded` are those that the sentence encoder of the pair analysis reads.
+    """
 
     read: float = 0.0
     written: float = 0.0
     trained: float = 0.0
     scored: float = 0.0
     ranked: float = 0.0
+    encoded: float = 0.0
     items: float = 0.0
     calls: float = 0.0
 
     @property
     def tokens(self) -> float:
-        """The tokens that a person would name: those written, trained on, scored or ranked."""
-        return self.written + self.trained + self.scored + self.ranked
+        """The tokens that a person would name: those written, trained on, scored, ranked or compared."""
+        return self.written + self.trained + self.scored + self.ranked + self.encoded
 
 
 @dataclass(frozen=True)
@@ -107,12 +111,28 @@ class WorkEstimator:
         return Work(read=n_prompts * read, written=n_prompts * written, items=n_prompts)
 
     def _reference(self, node: StageNode, recipe: Recipe) -> Work:
-        pairs, tokens = self._pairs(node, recipe)
-        return Work(scored=pairs * tokens, items=pairs)
+        pairs, prompt, response = self._pairs(node, recipe)
+        return Work(scored=pairs * (prompt + 2 * response), items=pairs)
+
+    def _analyse(self, node: StageNode, recipe: Recipe) -> Work:
+        pairs, _, response = self._pairs(node, recipe)
+        if node.request.config["similarity"] != "sentence":
+            return Work(items=pairs)
+        return Work(encoded=pairs * 2 * min(response, self.table.sentences.most_tokens), items=pairs)
+
+    def _train_reward(self, node: StageNode, recipe: Recipe) -> Work:
+        settings, n = node.request.config, recipe.respond.n_candidates
+        if settings.get("pairs") is None:
+            there_are = recipe.instruct.n_prompts * n * (n - 1) / 2 * (1 - settings["held_out_share"])
+        else:
+            there_are = self.table.counts["given_pairs"].value
+        pairs = min(there_are, settings.get("n_pairs") or there_are)
+        conversation = self._prompt(recipe, recipe.respond.max_prompt_tokens) + self._response(node, recipe)
+        return Work(trained=settings["epochs"] * pairs * 2 * min(conversation, settings["max_tokens"]), items=pairs)
 
     def _train(self, node: StageNode, recipe: Recipe) -> Work:
-        pairs, tokens = self._pairs(node, recipe)
-        return Work(trained=recipe.train.epochs * pairs * tokens, items=pairs)
+        pairs, prompt, response = self._pairs(node, recipe)
+        return Work(trained=recipe.train.epochs * pairs * (prompt + 2 * response), items=pairs)
 
     def _answer(self, node: StageNode, _: Recipe) -> Work:
         n, sampling = node.request.config["n_prompts"], node.request.config["sampling"]
@@ -135,19 +155,19 @@ class WorkEstimator:
         each = cap if self.most else min(cap, self.measured(node.stage, node) or figure)
         return Work(read=n * self.table.lengths["question"].value, written=n * each, items=n)
 
-    def _pairs(self, node: StageNode, recipe: Recipe) -> tuple[float, float]:
-        """Pairs of a training, and tokens of one, whose prompt is computed once."""
+    def _pairs(self, node: StageNode, recipe: Recipe) -> tuple[float, float, float]:
+        """Pairs of a training, and tokens of a prompt, which is computed once a pair, and of a response."""
         caps = recipe.train.max_prompt_tokens, recipe.train.max_response_tokens
         given = self.given(node, recipe)
         if given is not None:
             lengths = self.table.lengths
             means = given.prompt_tokens or lengths["prompt"].value, given.response_tokens or lengths["response"].value
             prompt, response = caps if self.most else map(min, means, caps)
-            return given.pairs, prompt + 2 * response
+            return given.pairs, prompt, response
         kept = 1.0 if self.most else self.table.yields["pairs"].value
         response = min(self._response(node, recipe), caps[1])
         prompt = self._prompt(recipe, caps[0])
-        return recipe.instruct.n_prompts * kept, prompt + 2 * response
+        return recipe.instruct.n_prompts * kept, prompt, response
 
     def _prompt(self, recipe: Recipe, cap: int) -> float:
         if self.most:

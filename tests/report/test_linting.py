@@ -16,6 +16,7 @@ from aipo_lab.core.jsonl import write_jsonl
 from aipo_lab.core.store import ArtifactRequest, Store
 from aipo_lab.curation.pair_statistics import PairStatistics
 from aipo_lab.pipeline.recipe import build_recipe, profile_values
+from aipo_lab.report.data_findings import SHOWN, group_findings
 from aipo_lab.report.linting import RULES, DataFacts, TrainingDrift, lint, training_drift
 from aipo_lab.stages.definition import StageNode
 from aipo_lab.sweeps.linted import grouped, lint_sweep
@@ -228,3 +229,12 @@ def test_a_file_that_is_none_of_pairs_is_an_error(tmp_path: Path, text: str | No
 
 def test_a_curve_without_the_columns_tells_nothing() -> None:
     assert training_drift([{"step": 1.0, "loss": 0.7}, {"step": 2.0, "loss": 0.6}], 0.1, False, False) is None
+
+
+def test_the_report_gives_a_rules_advice_once_and_folds_many_findings() -> None:
+    falls = [("chosen_falls", "dpo", t, f"training {t} fell") for t in range(SHOWN + 2)]
+    groups = group_findings([falls[0], ("chosen_longer", "simpo", 1, "longer"), *falls[1:]])
+    assert [group.title for group in groups] == ["Chosen longer", "Chosen falls"]
+    assert (groups[0].first, groups[0].more) == ([("simpo, iteration 1", "longer")], [])
+    assert groups[1].first + groups[1].more == [(f"dpo, iteration {t}", f"training {t} fell") for t in range(SHOWN + 2)]
+    assert len(groups[1].more) == 2 and "NLL term" in groups[1].advice

@@ -210,6 +210,47 @@ def test_given_pairs_that_are_not_here_are_taken_to_be_as_many_as_ultrafeedbacks
     assert counts[None] / counts[500] == pytest.approx(61_135 / 500)
 
 
+def test_pairs_of_a_world_are_counted_and_the_analysis_has_its_time(store: Store, tmp_path: Path) -> None:
+    make_variant(tmp_path / "model")
+    change = [("model.source", str(tmp_path / "model")), ("iterations", 1), ("analysis.similarity", "sentence")]
+    trains, analyses = [], []
+    for limit in (10, 40):
+        pairs = [("pairs", {"source": "world", "limit": limit})]
+        graph = foresee_graph(single_run("laptop", [*change, *pairs])).graph
+        stages = by_stage(sweep_cost(graph, store, ProcessorPlace(2, 1), set()))
+        trains.append(stages["train"].tokens)
+        analyses.append(stages["analyse"].tokens)
+        encoder_s = stages["analyse"].tokens * 2 * 10.7e6 / (throughputs().processor.gflops["rank"].value * 2e9)
+        assert stages["analyse"].device_s == pytest.approx(throughputs().processor.start_s.value + encoder_s)
+    assert [trains[1] / trains[0], analyses[1] / analyses[0]] == pytest.approx([4, 4], rel=0.05)
+    assert 0.5 * trains[0] < analyses[0] < trains[0]  # responses without their prompts
+    words = foresee_graph(single_run("laptop", [*change[:2], ("analysis.similarity", "words")])).graph
+    assert by_stage(sweep_cost(words, store, ProcessorPlace(2, 1), set()))["analyse"].device_s == 0
+
+
+def test_a_reward_model_has_its_time(store: Store, tmp_path: Path) -> None:
+    make_variant(tmp_path / "model")
+    change = [("model.source", str(tmp_path / "model")), ("iterations", 1), ("rank.ranker", "reward_model")]
+    tokens = []
+    for train in ({"n_pairs": 8, "epochs": 1}, {"n_pairs": 8, "epochs": 3}, {"n_pairs": 10_000, "epochs": 1}):
+        graph = foresee_graph(single_run("laptop", [*change[:2], ("rank", {"ranker": "reward_model", "train": train})]))
+        found = by_stage(sweep_cost(graph.graph, store, ProcessorPlace(2, 1), set()))["train_reward"]
+        assert found.runs == 1 and found.device_s > throughputs().processor.start_s.value
+        tokens.append(found.tokens)
+    assert tokens[1] == pytest.approx(3 * tokens[0])
+    assert tokens[2] == pytest.approx(tokens[0] / 8 * 40 * 6 * 0.8)  # every two of 4 candidates, a fifth kept back
+
+
+def test_a_judge_of_candidates_takes_the_time_of_its_calls_and_no_gpu(store: Store) -> None:
+    sweep = load_sweep(SWEEPS / "table4.yaml", "paper-mistral-7b-v0.2", check=True, elsewhere=True)
+    graph = foresee_graph(sweep).graph
+    (node,) = [one for one in graph.nodes.values() if one.stage == "rank" and one.request.config.get("judge")]
+    estimator = CostEstimator(graph, store, GpuPlace("h100", 8))
+    work = estimator.expected.work(node, estimator.recipe(node))
+    assert (work.calls, estimator.place.devices(node)) == (60_000 * 5 * 3, 0)
+    assert estimator.duration_s(node, work)[0] == pytest.approx(work.calls * 6 / 128)
+
+
 def test_without_a_gpu_the_table_gives_the_time_of_a_users_recipe(store: Store, tmp_path: Path) -> None:
     graph = given_pairs_graph(tmp_path)
     one, two = (sweep_cost(graph, store, ProcessorPlace(threads, 1), set()) for threads in (1, 2))

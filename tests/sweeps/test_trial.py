@@ -91,9 +91,17 @@ def test_a_schedule_that_changes_is_not_its_first_value() -> None:
     assert len(trials({"beta": 0.1}, {"beta": [0.1, 0.1, 0.2]})) == 2
 
 
-def test_names_do_not_depend_on_the_other_trials_unless_they_look_alike() -> None:
+def test_names_do_not_depend_on_the_other_trials_unless_they_look_alike_or_share_a_setting() -> None:
     alone, beside = trials({"model.source": "a/b"}), trials({"model.source": "a/b"}, {"model.source": "c"})
     assert alone[0].name == beside[0].name == "dpo-model.source=a_b"
+
+
+def test_a_name_leaves_out_what_all_trials_share() -> None:
+    shared = {"iterations": 3, "train.epochs": 2}
+    names = [trial.name for trial in trials(shared | {"beta": 0.1}, {"seed": 1, "beta": 0.1} | shared)]
+    assert names == ["dpo-b0.1", "dpo-seed=1-b0.1"]
+    differs = trials({"iterations": 3, "train.epochs": 2}, {"iterations": 3, "train.epochs": 4}, {"iterations": 3})
+    assert [trial.name for trial in differs] == ["dpo-train.epochs=2", "dpo-train.epochs=4", "dpo"]
 
 
 def test_sweeps_of_near_values_are_different_sweeps(tmp_path: Path) -> None:
