@@ -16,13 +16,14 @@ from rich.table import Table
 from rich.text import Text
 from typing_extensions import override
 
-from aipo_lab.console.time_left import TimeEstimate, format_duration
+from aipo_lab.console.time_left import format_duration, left_text
 from aipo_lab.execution.executor import StageProgress
 from aipo_lab.judging.calls import count_calls
 from aipo_lab.judging.ledger import SharedBudget
 from aipo_lab.judging.money import usd_text
 from aipo_lab.stages.definition import StageNode
 from aipo_lab.sweeps.plan import StagePlan, SweepGraph
+from aipo_lab.sweeps.remaining import TimeEstimate
 from aipo_lab.sweeps.study import StudyListener
 from aipo_lab.sweeps.sweep import Trial
 
@@ -78,6 +79,7 @@ class SweepDisplay(StudyListener):
     def started(self, node: StageNode) -> None:
         with self._lock:
             self.running[node.reference] = (node, StageProgress())
+        self.estimate.started(node)
 
     @override
     def progressed(self, node: StageNode, progress: StageProgress) -> None:
@@ -99,12 +101,14 @@ class SweepDisplay(StudyListener):
     def failed(self, node: StageNode, reason: str) -> None:
         with self._lock:
             self.running.pop(node.reference, None)
+        self.estimate.failed(node)
         self._print(f"[red]failed[/red] {escape(f'{node.title} in {self._label(node)}: {_first_line(reason)}')}")
 
     @override
     def postponed(self, node: StageNode, reason: str) -> None:
         with self._lock:
             self.running.pop(node.reference, None)
+        self.estimate.stopped(node)
         self._print(
             f"[yellow]warning:[/yellow] {escape(f'{node.title} in {self._label(node)}: {reason}')}; it is made again"
         )
@@ -164,10 +168,7 @@ class SweepDisplay(StudyListener):
 
     def _time(self) -> str:
         passed = format_duration(time.monotonic() - self.started_s)
-        left_s = self.estimate.left_s()
-        return f"{passed} passed, " + (
-            "time left not known yet" if left_s is None else f"about {format_duration(left_s)} left"
-        )
+        return f"{passed} passed, {left_text(self.estimate.left_s())}"
 
     def _money(self) -> str:
         return "" if self.budget is None else f"; judges: {spent_text(self.budget)}"

@@ -154,7 +154,8 @@ class _Display(GraphListener):
         if not self.console.is_terminal and time.monotonic() - self.last_line_s > PLAIN_INTERVAL_S:
             with self.lock:
                 running = [f"{name} {one.done}/{one.total} {one.unit}" for name, one in self.latest.items()]
-            self._line(f"{', '.join(running)}; judges: {spent_text(self.budget)}")
+            judges = f"judges: {spent_text(self.budget)}"
+            self._line("; ".join([", ".join(running), judges] if running else [judges]))
 
     def _end(self, node: StageNode) -> None:
         with self.lock:

@@ -20,8 +20,9 @@ from aipo_lab.stages.stored import find_stored
 from aipo_lab.sweeps.costs import GpuPlace, ProcessorPlace, sweep_cost
 from aipo_lab.sweeps.foreseen import foresee_graph
 from aipo_lab.sweeps.memory import planned_memory
-from aipo_lab.sweeps.plan import StagePlan, SweepGraph, estimate_duration_s, plan_stages, sweep_workers
+from aipo_lab.sweeps.plan import StagePlan, SweepGraph, plan_stages, sweep_workers
 from aipo_lab.sweeps.plan_judging import expected_cost, foreseen_cost, judging_costs, sum_costs
+from aipo_lab.sweeps.remaining import estimate_duration_s
 from aipo_lab.sweeps.resolution import smallest_differences
 from aipo_lab.sweeps.sweep import Sweep
 from aipo_lab.sweeps.throughputs import throughputs

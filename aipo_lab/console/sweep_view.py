@@ -22,7 +22,7 @@ from aipo_lab.console.running import (
     say_unwritten,
     stop_signals,
 )
-from aipo_lab.console.time_left import TimeEstimate, format_duration
+from aipo_lab.console.time_left import format_duration
 from aipo_lab.core.store import Store
 from aipo_lab.execution.executor import EXECUTORS, Executor, make_executor
 from aipo_lab.judging.ledger import SharedBudget, ledger_path
@@ -35,6 +35,7 @@ from aipo_lab.sweeps.linted import grouped
 from aipo_lab.sweeps.notes import model_notes
 from aipo_lab.sweeps.plan import StagePlan, sweep_workers
 from aipo_lab.sweeps.plan_judging import limit_warning, open_budget
+from aipo_lab.sweeps.remaining import TimeEstimate
 from aipo_lab.sweeps.stage_warnings import stage_warnings
 from aipo_lab.sweeps.study import Study
 from aipo_lab.sweeps.sweep import Sweep

@@ -1,7 +1,8 @@
 """The simulated executor behind `plan`: how long a graph takes when its stages last as long as they are said to.
 
-List scheduling, as the scheduler does it: of the stages whose inputs are made, the first in the graph's order that the
-free devices can hold starts; nothing starts later than it could.
+List scheduling, as the scheduler does it: of the stages whose inputs are made, the first in the graph's order that
+there is room for starts; nothing starts later than it could. Room is what `places` says: free devices, and a worker
+among those for stages that hold devices, or among as many for stages that hold none.
 """
 
 from __future__ import annotations
@@ -37,8 +38,11 @@ class Schedule:
         return max(self.ends_s.values(), default=0.0)
 
 
-def simulate(stages: Mapping[str, SimulatedStage], n_devices: int) -> Schedule:
-    """Schedule `stages` (in order, by name) on `n_devices` devices; none may need more than there are."""
+def simulate(stages: Mapping[str, SimulatedStage], n_devices: int, n_workers: int | None = None) -> Schedule:
+    """Schedule `stages` (in order, by name) on `n_devices` devices; none may need more than there are.
+
+    At most `n_workers` that hold devices run at once, and as many that hold none; any number without it.
+    """
     assert all(stage.devices <= n_devices for stage in stages.values()), "a stage needs more devices than there are"
     waits_for = {name: {one for one in stage.inputs if one in stages} for name, stage in stages.items()}
     dependents: dict[str, list[str]] = defaultdict(list)
@@ -51,13 +55,17 @@ def simulate(stages: Mapping[str, SimulatedStage], n_devices: int) -> Schedule:
     ends_s: dict[str, float] = {}
     running: list[tuple[float, str]] = []
     free, now_s = n_devices, 0.0
+    workers = dict.fromkeys((True, False), len(stages) if n_workers is None else n_workers)  # by: holds devices
     while ready or running:
-        while (started := ready.take(free)) is not None:
-            free -= stages[started].devices
+        while (started := ready.take(free, workers)) is not None:
+            holds = stages[started].devices
+            free -= holds
+            workers[holds > 0] -= 1
             heapq.heappush(running, (now_s + stages[started].duration_s, started))
         now_s, name = heapq.heappop(running)
         ends_s[name] = now_s
         free += stages[name].devices
+        workers[stages[name].devices > 0] += 1
         for dependent in dependents[name]:
             waits_for[dependent].discard(name)
             if not waits_for[dependent]:
@@ -81,9 +89,13 @@ class _Ready:
     def add(self, name: str) -> None:
         heapq.heappush(self._queues[self._stages[name].devices], self._order[name])
 
-    def take(self, free: int) -> str | None:
-        """The next stage for `free` devices, or None."""
-        fitting = [(queue[0], devices) for devices, queue in self._queues.items() if queue and devices <= free]
+    def take(self, free: int, workers: Mapping[bool, int]) -> str | None:
+        """The next stage for `free` devices and `workers` that are idle, by whether it holds devices; or None."""
+        fitting = [
+            (queue[0], devices)
+            for devices, queue in self._queues.items()
+            if queue and devices <= free and workers[devices > 0] > 0
+        ]
         if not fitting:
             return None
         return self._names[heapq.heappop(self._queues[min(fitting)[1]])]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from aipo_lab.benchmarks.catalogue import BENCHMARK_METRICS
 from aipo_lab.core.jsonl import read_json, write_json
-from aipo_lab.figures.iterations import draw_iterations, get_iterations_data
+from aipo_lab.figures.iterations import draw_iterations, get_iterations_data, shown_metrics
 from aipo_lab.figures.objectives import draw_objectives, get_objectives_data
 from aipo_lab.figures.over_optimisation import draw_over_optimisation, get_over_optimisation_data
 from aipo_lab.figures.pairs import CAPTIONS as PAIR_CAPTIONS
@@ -21,15 +21,16 @@ from aipo_lab.results.selection import SelectionRule
 _RECORD = ".drawn.json"
 _CAPTIONS = {
     "repeats": (
-        "Means over seeds, with 95 % intervals that include the variance between seeds, after the last iteration; thin "
-        "lines lead there from the base model (square). A black rim: on the Pareto front of the means."
+        "{rate} against {length}: means over seeds, with 95 % intervals that include the variance between seeds, after "
+        "the last iteration; thin lines lead there from the base model (square). A black rim: on the Pareto front of "
+        "the means."
     ),
     "pareto": (
-        "Length against win rate. Every marker is one trial after one iteration; lines follow a trial from "
+        "{rate} against {length}. Every marker is one trial after one iteration; lines follow a trial from "
         "the base model (square). Stars mark the best trial of each objective; dashed: the Pareto front."
     ),
     "iterations": (
-        "Metrics over the iterations. Bold: the best trial of each objective, with ±1 standard error; thin: "
+        "{metrics} over the iterations. Bold: the best trial of each objective, with ±1 standard error; thin: "
         "its other trials. Markers are moved sideways a little so that error bars do not hide each other."
     ),
     "over_optimisation": (
@@ -38,8 +39,8 @@ _CAPTIONS = {
         "over-optimised where its score goes on rising and quality does not."
     ),
     "objectives": (
-        "Each objective over its hyperparameters, on equal axes. A line is one setting over its iterations; "
-        "a star marks the best."
+        "{rate} against {length} of each objective over its hyperparameters, on equal axes. A line is one setting over "
+        "its iterations; a star marks the best."
     ),
 }
 
@@ -108,6 +109,22 @@ def figure_caption(name: str) -> str:
     benchmark = name.removeprefix(f"{figure}_")
     if figure not in _CAPTIONS or benchmark not in BENCHMARK_METRICS:
         return name
-    known = BENCHMARK_METRICS[benchmark].true_win_rate is not None
-    note = " Right: the same points by true quality, which the judge does not see." if known else ""
-    return f"{benchmark}: {_CAPTIONS[figure]}{note if figure in ('pareto', 'repeats') else ''}"
+    metrics = BENCHMARK_METRICS[benchmark]
+    note = " Right: the same points by true quality, which the judge does not see." if metrics.true_win_rate else ""
+    labels = [label for _, label in shown_metrics(metrics)]
+    text = _CAPTIONS[figure].format(
+        rate=metrics.win_rate_label, length=_within(metrics.length_label), metrics=_listed(labels)
+    )
+    return f"{benchmark}: {text}{note if figure in ('pareto', 'repeats') else ''}"
+
+
+def _listed(labels: Sequence[str]) -> str:
+    """Labels as a sentence begins with them: `A, b and c`."""
+    first, *others = labels
+    *between, last = [first, *map(_within, others)]
+    return f"{', '.join(between)} and {last}" if between else last
+
+
+def _within(label: str) -> str:
+    """A label within a sentence."""
+    return label[:1].lower() + label[1:]

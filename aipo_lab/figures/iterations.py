@@ -8,7 +8,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aipo_lab.benchmarks.metrics import BenchmarkMetrics
-from aipo_lab.figures.style import FULL_WIDTH_IN, integer_ticks, legend_above, new_figure, print_style, save
+from aipo_lab.figures.style import (
+    FULL_WIDTH_IN,
+    integer_ticks,
+    keep_to_rates,
+    legend_above,
+    new_figure,
+    print_style,
+    save,
+)
 from aipo_lab.figures.trajectories import Legend, Trajectory, best_trials, get_legend, get_trajectories
 from aipo_lab.results.rows import ResultRow
 from aipo_lab.results.selection import SelectionRule
@@ -36,19 +44,24 @@ class IterationsData:
     legend: Legend
 
 
-def get_iterations_data(rows: Sequence[ResultRow], metrics: BenchmarkMetrics, rule: SelectionRule) -> IterationsData:
-    """Judged, true-quality and length-controlled win rate and mean length, where the benchmark has them."""
-    best = best_trials(rows, rule, metrics)
+def shown_metrics(metrics: BenchmarkMetrics) -> list[tuple[str, str]]:
+    """The metrics of a benchmark's panels, with their labels: win rates and mean length, where it has them."""
     wanted = [
         (metrics.win_rate, metrics.win_rate_label),
         (metrics.true_win_rate, "Win rate by true quality (%)"),
         (metrics.lc_win_rate, "Length-controlled win rate (%)"),
         (metrics.length, metrics.length_label),
     ]
+    return [(metric, label) for metric, label in wanted if metric is not None]
+
+
+def get_iterations_data(rows: Sequence[ResultRow], metrics: BenchmarkMetrics, rule: SelectionRule) -> IterationsData:
+    """Judged, true-quality and length-controlled win rate and mean length, where the benchmark has them."""
+    best = best_trials(rows, rule, metrics)
     panels = [
         IterationsPanel(metric, label, trajectories)
-        for metric, label in wanted
-        if metric is not None and (trajectories := get_trajectories(rows, None, metric, best))
+        for metric, label in shown_metrics(metrics)
+        if (trajectories := get_trajectories(rows, None, metric, best))
     ]
     return IterationsData(panels, get_legend(rows))
 
@@ -97,6 +110,7 @@ def _draw_panel(axes: Axes, panel: IterationsPanel, legend: Legend) -> None:
     integer_ticks(axes, min(iterations), max(iterations))
     axes.set_xlabel("Iteration")
     axes.set_ylabel(panel.label)
+    keep_to_rates(axes)
 
 
 def _legend_handles(data: IterationsData) -> list[Any]:

@@ -16,7 +16,7 @@ from aipo_lab.figures.palette import (
     setting_label,
     varying_hyperparameters,
 )
-from aipo_lab.figures.style import FULL_WIDTH_IN, legend_above, new_figure, print_style, save
+from aipo_lab.figures.style import FULL_WIDTH_IN, legend_above, new_figure, print_style, rate_range, save
 from aipo_lab.figures.trajectories import Trajectory, base_points, best_trials, get_trajectories
 from aipo_lab.results.rows import ResultRow
 from aipo_lab.results.selection import SelectionRule
@@ -72,7 +72,7 @@ def get_objectives_data(rows: Sequence[ResultRow], metrics: BenchmarkMetrics, ru
         metrics.length_label,
         metrics.win_rate_label,
         _padded_range([p.x for p in points]),
-        _padded_range([p.y for p in points]),
+        rate_range(*_padded_range([p.y for p in points]), metrics.win_rate_label),
     )
 
 

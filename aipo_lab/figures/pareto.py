@@ -8,7 +8,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aipo_lab.benchmarks.metrics import BenchmarkMetrics
-from aipo_lab.figures.style import COLUMN_WIDTH_IN, FULL_WIDTH_IN, legend_above, new_figure, print_style, save
+from aipo_lab.figures.style import (
+    COLUMN_WIDTH_IN,
+    FULL_WIDTH_IN,
+    keep_to_rates,
+    legend_above,
+    new_figure,
+    print_style,
+    save,
+)
 from aipo_lab.figures.trajectories import (
     Legend,
     Trajectory,
@@ -86,6 +94,7 @@ def _draw_panel(axes: Axes, panel: ParetoPanel, legend: Legend) -> None:
     axes.margins(0.05)
     axes.set_xlabel(panel.x_label)
     axes.set_ylabel(panel.y_label)
+    keep_to_rates(axes)
 
 
 _BASE: dict[str, Any] = {

@@ -15,7 +15,15 @@ from aipo_lab.figures.palette import (
     setting_label,
     varying_hyperparameters,
 )
-from aipo_lab.figures.style import COLUMN_WIDTH_IN, FULL_WIDTH_IN, legend_above, new_figure, print_style, save
+from aipo_lab.figures.style import (
+    COLUMN_WIDTH_IN,
+    FULL_WIDTH_IN,
+    keep_to_rates,
+    legend_above,
+    new_figure,
+    print_style,
+    save,
+)
 from aipo_lab.results.repeats import Configuration, Estimate, estimate, repeated_rows
 from aipo_lab.results.rows import ResultRow
 from aipo_lab.results.selection import pareto_front
@@ -143,6 +151,7 @@ def _draw_panel(axes: Axes, panel: RepeatsPanel) -> None:
     axes.margins(0.06)
     axes.set_xlabel(panel.x_label)
     axes.set_ylabel(panel.y_label)
+    keep_to_rates(axes)
 
 
 def _handles(panel: RepeatsPanel) -> list[Any]:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 COLUMN_WIDTH_IN = 3.4
 FULL_WIDTH_IN = 7.0
 PNG_DPI = 300
+_RATE_MARGIN = 0.05
 
 _STYLE: dict[str, Any] = {
     "font.family": "sans-serif",
@@ -80,6 +81,19 @@ def save(figure: Figure, path_stem: Path) -> list[Path]:
     figure.savefig(png, dpi=PNG_DPI, metadata={"Software": None})
     figure.savefig(pdf, metadata={"CreationDate": None})
     return [png, pdf]
+
+
+def rate_range(low: float, high: float, label: str) -> tuple[float, float]:
+    """An axis's range; of a rate (its label says `(%)`) no more than a margin, less than a tick, beyond 0 to 100."""
+    if "(%)" not in label:
+        return low, high
+    margin = _RATE_MARGIN * (min(high, 100.0) - max(low, 0.0))
+    return max(low, -margin), min(high, 100.0 + margin)
+
+
+def keep_to_rates(axes: Axes) -> None:
+    """Give the vertical axis, which is labelled and drawn on, its `rate_range`."""
+    axes.set_ylim(*rate_range(*axes.get_ylim(), axes.get_ylabel()))
 
 
 def integer_ticks(axes: Axes, first: int, last: int) -> None:

@@ -107,10 +107,7 @@ class OpenaiEngine:
         outcomes = self._client.ask(list(requests.values()), lambda *_: None)
         failed = [outcome.reason for outcome in outcomes if isinstance(outcome, Unanswered)]
         if failed:
-            raise StageFailed(
-                f"{len(failed)} of {len(requests)} prompts got no completions from the engine's server, the first: "
-                f"{failed[0]}; the other replies are stored: run again to ask for what is missing"
-            )
+            raise _without_completions(failed, len(requests))
         made = dict(zip(requests, outcomes, strict=True))
         return [
             self._completions(made[place], ends, strings, logprobs) * (n // different)
@@ -215,3 +212,12 @@ ENGINES.add(
     "openai",
     EngineDefinition(settings=OpenaiEngineSettings, open=_open, in_process=False, fixed_weights=True),
 )
+
+
+def _without_completions(reasons: Sequence[str], n_asked: int) -> StageFailed:
+    """That prompts stayed without completions, for these reasons, and what to do about it."""
+    told = f"{len(reasons)} of {n_asked} prompts got no completions from the engine's server, the first: {reasons[0]}"
+    if any(reason.startswith("status 429") for reason in reasons):
+        told += "; to ask less at a time lower engine.concurrency, or set engine.requests_per_minute"
+    kept = "the other replies are stored: " if len(reasons) < n_asked else ""
+    return StageFailed(f"{told}; {kept}run again to ask for what is missing")

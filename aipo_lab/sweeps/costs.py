@@ -8,7 +8,7 @@ The wall time is that of the whole graph, scheduled on the devices (`aipo_lab.ex
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from aipo_lab.core.errors import UserError
@@ -57,6 +57,10 @@ class GpuPlace:
         """How many of them a stage holds."""
         return devices_used(node.stage, node.request.config, node.runtime)
 
+    def workers(self, recipes: Iterable[Recipe]) -> int:
+        """Stages that run side by side and hold some: one per GPU, unless a recipe says how many."""
+        return min(self.count if one.compute.workers == "auto" else one.compute.workers for one in recipes)
+
 
 @dataclass(frozen=True)
 class ProcessorPlace:
@@ -78,6 +82,10 @@ class ProcessorPlace:
     def devices(self, _: StageNode) -> int:
         """Every stage has a worker to itself."""
         return 1
+
+    def workers(self, _: Iterable[Recipe]) -> int:
+        """Stages that run side by side."""
+        return self.count
 
 
 Place = GpuPlace | ProcessorPlace
@@ -223,11 +231,12 @@ def sweep_cost(graph: SweepGraph, store: Store, place: Place, stored: set[str]) 
         simulated[reference] = SimulatedStage(seconds, devices, inputs)
         at_most[reference] = SimulatedStage(max(seconds, most_s), devices, inputs)
         _add(costs[node.stage], work, most, devices, seconds, most_s, figure)
+    workers = place.workers(graph.recipes.values())
     return SweepCost(
         place,
         [cost for cost in costs.values() if cost.runs],
-        simulate(simulated, place.count).wall_s,
-        simulate(at_most, place.count).wall_s,
+        simulate(simulated, place.count, workers).wall_s,
+        simulate(at_most, place.count, workers).wall_s,
         _disk(estimator, left),
     )
 

@@ -8,14 +8,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
-from statistics import fmean
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from aipo_lab.benchmarks.resources import BenchmarkResources, find_resources
 from aipo_lab.core.store import Store
 from aipo_lab.execution.inline import threads_per_stage, worker_count
-from aipo_lab.execution.simulated import SimulatedStage, simulate
 from aipo_lab.pipeline.base_model import BaseModel, find_base_model
 from aipo_lab.pipeline.data import find_all_data
 from aipo_lab.pipeline.evaluation_graph import JudgingPlace
@@ -26,14 +24,10 @@ from aipo_lab.prompts.reading import FoundData
 from aipo_lab.ranking.ranker import RankerResources
 from aipo_lab.ranking.resources import FoundRankers, find_ranker_resources, ranker_name
 from aipo_lab.stages.definition import STAGE_NAMES, Runtime, StageNode
-from aipo_lab.stages.devices import demand_of
 from aipo_lab.stages.stored import find_stored
 from aipo_lab.sweeps.sweep import Sweep
 from aipo_lab.sweeps.work import n_turns
 from aipo_lab.training.config import ParallelSettings
-
-SAMPLED_DURATIONS = 200
-"""Stored stages of one kind whose durations an estimate reads: more make its mean no better, only later."""
 
 
 @dataclass(frozen=True)
@@ -205,49 +199,6 @@ def _most_tokens(node: StageNode, recipe: Recipe) -> int:
     prompts = config["n_prompts"] if node.stage == "answer" else recipe.instruct.n_prompts
     per_prompt = config["n_candidates"] if node.stage == "respond" else 1
     return int(prompts) * int(per_prompt) * int(config["sampling"]["max_new_tokens"])
-
-
-def known_durations(graph: SweepGraph, store: Store, stored: set[str]) -> dict[str, list[float]]:
-    """Seconds that stored stages took, by stage: of at most `SAMPLED_DURATIONS` each, evenly spread over the sweep."""
-    by_stage: dict[str, list[StageNode]] = defaultdict(list)
-    for reference, node in graph.nodes.items():
-        if reference in stored:
-            by_stage[node.stage].append(node)
-    durations_s: dict[str, list[float]] = defaultdict(list)
-    for stage, nodes in by_stage.items():
-        for node in nodes[:: -(-len(nodes) // SAMPLED_DURATIONS)]:
-            artifact = store.find(node.stage, node.key)
-            if artifact is not None:
-                durations_s[stage].append(artifact.duration_s)
-    return durations_s
-
-
-def estimate_duration_s(graph: SweepGraph, store: Store, workers: int, stored: set[str] | None = None) -> float | None:
-    """Seconds the rest of the sweep should take, from the durations of stored stages of the same kind.
-
-    They are scheduled as they will be, on the devices that they hold, without devices on the workers: a trial's stages
-    wait for each other.
-    None when a stage that is left to do has never run in this store. `stored` as for `plan_stages`.
-    """
-    if stored is None:
-        stored = find_stored(graph.nodes.values(), store)
-    known_s = known_durations(graph, store, stored)
-    left = {reference: node for reference, node in graph.nodes.items() if reference not in stored}
-    means_s = {}
-    for stage in {node.stage for node in left.values()}:
-        if not known_s[stage]:
-            return None
-        means_s[stage] = fmean(known_s[stage])
-    n_devices = max((len(node.runtime.devices) for node in left.values()), default=0)
-    stages = {
-        reference: SimulatedStage(
-            means_s[node.stage],
-            min(demand_of(node).n_devices, n_devices) if node.runtime.devices else 1,
-            tuple(node.request.inputs.values()),
-        )
-        for reference, node in left.items()
-    }
-    return simulate(stages, n_devices or max(workers, 1)).wall_s
 
 
 def sweep_workers(sweep: Sweep) -> int:

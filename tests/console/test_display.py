@@ -8,9 +8,9 @@ import pytest
 from rich.console import Console
 
 from aipo_lab.console.display import SweepDisplay
-from aipo_lab.console.time_left import TimeEstimate
 from aipo_lab.core.store import Store
 from aipo_lab.sweeps.plan import build_graph
+from aipo_lab.sweeps.remaining import TimeEstimate
 from aipo_lab.sweeps.sweep import single_run
 
 

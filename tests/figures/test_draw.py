@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 from synthetic_results import fail_trial, swept_recipe_key, synthetic_rows, with_judged_benchmarks
 
+from aipo_lab.benchmarks.catalogue import BENCHMARK_METRICS
 from aipo_lab.figures.draw import draw_figures, figure_caption
-from aipo_lab.figures.style import COLUMN_WIDTH_IN, FULL_WIDTH_IN, new_figure, print_style
+from aipo_lab.figures.style import COLUMN_WIDTH_IN, FULL_WIDTH_IN, new_figure, print_style, rate_range
 from aipo_lab.results.selection import parse_rule
 
 RULE = parse_rule("top_left")
@@ -113,3 +115,43 @@ def test_the_style_ends_with_its_block():
 def test_figure_modules_import_without_matplotlib():
     check = "import sys, aipo_lab.figures.draw; sys.exit('matplotlib' in sys.modules or 'numpy' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", check], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("module", ["pareto", "iterations", "repeats", "objectives"])
+def test_the_axis_of_a_rate_ends_within_a_margin_of_100_and_has_no_tick_beyond(module, tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(f"aipo_lab.figures.{module}.save", lambda figure, _: drawn.append(figure) or [])
+    rows = [row for row in synthetic_rows() if row.trial in ("dpo-00", "aipo-00")]
+    if module == "repeats":
+        rows = [
+            replace(row, trial=f"{row.trial}-{seed}", hyperparameters=row.hyperparameters | {"seed": seed})
+            for row in rows
+            for seed in ("0", "1")
+        ]
+    sure = {"micro/judged_win_rate": 100.0, "micro/judged_win_rate_se": 3.0, "micro/win_rate": 0.0}
+    draw_figures([replace(row, metrics=row.metrics | sure) for row in rows], RULE, tmp_path)
+    (figure,) = drawn
+    rates = [axes for axes in figure.axes if "(%)" in (axes.get_ylabel() or figure.get_supylabel())]
+    assert len(rates) >= 1
+    for axes in rates:
+        low, high = axes.get_ylim()
+        assert low < high and low > -6 and high < 106
+        shown = [tick for tick in axes.get_yticks() if low <= tick <= high]
+        assert min(shown) >= 0 and max(shown) <= 100
+
+
+def test_a_range_is_only_cut_where_it_leaves_what_a_rate_can_be():
+    assert rate_range(40, 60, "Win rate (%)") == (40, 60)
+    assert rate_range(-7, 110, "Win rate (%)") == (-5, 105)
+    assert rate_range(90, 110, "Win rate (%)") == (90, 100.5)
+    assert rate_range(0.2, 110, "MT-Bench score (1-10)") == (0.2, 110)
+
+
+@pytest.mark.parametrize("figure", SET)
+@pytest.mark.parametrize("benchmark", ["held_out", "alpaca_eval", "ifeval", "micro"])
+def test_a_caption_says_what_its_axes_show(figure, benchmark):
+    metrics = BENCHMARK_METRICS[benchmark]
+    caption = figure_caption(f"{figure}_{benchmark}").lower()
+    assert metrics.win_rate_label.lower() in caption
+    assert metrics.length_label.lower() in caption
+    assert ("win rate" in caption) == ("win rate" in metrics.win_rate_label.lower())

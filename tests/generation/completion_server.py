@@ -13,10 +13,10 @@ import json
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Any
 
 import torch
@@ -32,8 +32,10 @@ STATUS_FAULTS = {
     "not_found": (404, "The model does not exist"),
     "bad_request": (400, "unknown parameter top_k"),
     "rate_limited": (429, "Rate limit reached"),
+    "rate_limited_wait": (429, "Rate limit reached"),
     "server_error": (500, "Internal error"),
 }
+RETRY_AFTER_S = 1
 SAMPLING_NAMES = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty")
 Body = dict[str, Any]
 
@@ -135,7 +137,8 @@ class CompletionServer:
                 fault = server.arrive(body, self.headers.get("Authorization"))
                 if fault in STATUS_FAULTS:
                     status, message = STATUS_FAULTS[fault]
-                    self.send(status, json.dumps({"error": {"message": message, "code": fault}}).encode())
+                    wishes = {"Retry-After": str(RETRY_AFTER_S)} if fault == "rate_limited_wait" else {}
+                    self.send(status, json.dumps({"error": {"message": message, "code": fault}}).encode(), wishes)
                 elif body["n"] > 1 and not body["temperature"]:  # so does vLLM's server
                     message = f"n must be 1 when using greedy sampling, got {body['n']}."
                     self.send(400, json.dumps({"error": {"message": message}}).encode())
@@ -152,9 +155,11 @@ class CompletionServer:
                 else:
                     self.send(200, json.dumps(server.reply(body)).encode())
 
-            def send(self, status: int, content: bytes) -> None:
+            def send(self, status: int, content: bytes, headers: Mapping[str, str] = MappingProxyType({})) -> None:
                 try:
                     self.send_response(status)
+                    for name, value in headers.items():
+                        self.send_header(name, value)
                     self.send_header("Content-Length", str(len(content)))
                     self.end_headers()
                     self.wfile.write(content)

@@ -16,7 +16,7 @@ from aipo_lab.generation.engine import Engine, SamplingConfig, open_engine
 from aipo_lab.generation.openai_engine import OpenaiEngineSettings
 from aipo_lab.models.chat import response_end_token
 from aipo_lab.models.policy import Policy, load_policy
-from generation.completion_server import MODEL, CompletionServer
+from generation.completion_server import MODEL, RETRY_AFTER_S, CompletionServer
 
 PROMPTS = [[1, 4, *range(10, 10 + n), 5] for n in (3, 1, 7)]
 SAMPLING = SamplingConfig(max_new_tokens=12)
@@ -58,6 +58,14 @@ def test_what_passes_is_tried_again(policy: Policy, folder: Path, fault: str) ->
         assert len(server.bodies) == 3 * len(PROMPTS)
 
 
+def test_a_server_that_says_when_to_come_back_is_left_alone_until_then(policy: Policy, folder: Path) -> None:
+    with CompletionServer(policy, folder, fault=lambda body, n: None if n else "rate_limited_wait") as server:
+        started_s = time.monotonic()
+        ask(open_on(server, folder, attempts=2))
+        assert time.monotonic() - started_s >= RETRY_AFTER_S
+        assert len(server.bodies) == 2 * len(PROMPTS)
+
+
 @pytest.mark.parametrize(
     ("fault", "reason"),
     [
@@ -65,19 +73,21 @@ def test_what_passes_is_tried_again(policy: Policy, folder: Path, fault: str) ->
         ("server_error", r"status 500: Internal error \(tried 3 times\)"),
         ("junk", r"the reply is not JSON: .* \(tried 3 times\)"),
         ("no_choices", r"the reply is not a completion: no choices \(tried 3 times\)"),
-        ("hang", r"no answer within 0.3 s \(tried 3 times\)"),
+        ("hang", r"no answer within 1 s \(tried 3 times\)"),
     ],
 )
 def test_what_stays_fails_the_stage_and_says_how_much(policy: Policy, folder: Path, fault: str, reason: str) -> None:
     first = json.dumps(PROMPTS[1])
-    values = {"timeout_s": 0.3} if fault == "hang" else {}
+    values = {"timeout_s": 1.0} if fault == "hang" else {}
     with CompletionServer(
         policy, folder, fault=lambda body, n: fault if json.dumps(body["prompt"]) == first else None
     ) as server:
         engine = open_on(server, folder, **values)
         started_s = time.monotonic()
-        with pytest.raises(StageFailed, match=rf"1 of 3 prompts got no completions .*{reason}.*run again"):
+        told = rf"1 of 3 prompts got no completions .*{reason}.*the other replies are stored: run again"
+        with pytest.raises(StageFailed, match=told) as caught:
             ask(engine)
+        assert ("lower engine.concurrency" in str(caught.value)) == (fault == "rate_limited")
         assert time.monotonic() - started_s < 20
 
 
@@ -112,9 +122,10 @@ def test_completions_of_no_use_are_counted_and_not_taken(policy: Policy, folder:
     change, reason = ODD[odd]
     with (
         CompletionServer(policy, folder, served=lambda choice, body: change(choice)) as server,
-        pytest.raises(StageFailed, match=f"3 of 3 prompts got no completions .*{reason}"),
+        pytest.raises(StageFailed, match=f"3 of 3 prompts got no completions .*{reason}") as caught,
     ):
         ask(open_on(server, folder))
+    assert "are stored" not in str(caught.value)  # for none are
 
 
 def test_an_immediate_end_is_a_completion_of_one_token(policy: Policy, folder: Path) -> None:

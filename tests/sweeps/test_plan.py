@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from aipo_lab.core.seeds import derive_seed
 from aipo_lab.core.store import ArtifactRequest, Store, artifact_key
 from aipo_lab.stages.definition import STAGE_NAMES, StageNode
-from aipo_lab.sweeps.plan import SweepGraph, build_graph, estimate_duration_s, plan_stages, sweep_workers
+from aipo_lab.sweeps.plan import SweepGraph, build_graph, plan_stages, sweep_workers
+from aipo_lab.sweeps.remaining import estimate_duration_s
 from aipo_lab.sweeps.sweep import Sweep, load_sweep, single_run
 
 SWEEPS = Path(__file__).parents[2] / "sweeps"
