@@ -17,8 +17,9 @@ from aipo_lab.core.errors import UserError
 from aipo_lab.core.store import Store
 from aipo_lab.sweeps.plan import build_graph
 from aipo_lab.sweeps.sweep import load_sweep
+from aipo_lab.tracking.guards import BackgroundTracker, SafeTracker
 from aipo_lab.tracking.mlflow import EXPERIMENT, MLflowTracker
-from aipo_lab.tracking.tracker import BackgroundTracker, SafeTracker, Tracker, TrialRecord
+from aipo_lab.tracking.tracker import Tracker, TrialRecord
 from tracking.servers import RealServer, silent_server, slow_server
 
 N_TRIALS = 6

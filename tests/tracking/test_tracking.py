@@ -12,12 +12,11 @@ import pytest
 from synthetic_results import fail_trial, synthetic_rows
 
 from aipo_lab.tracking.addresses import resolve_tracking_uri
+from aipo_lab.tracking.guards import BackgroundTracker, SafeTracker
 from aipo_lab.tracking.mlflow import EXPERIMENT, MLflowTracker
 from aipo_lab.tracking.tracker import (
-    BackgroundTracker,
     CurvePoint,
     DatasetRef,
-    SafeTracker,
     Tracker,
     TrialRecord,
 )
