@@ -17,7 +17,7 @@ from aipo_lab.sweeps.folder import SweepFolder
 from aipo_lab.sweeps.folder_lock import try_lock
 from aipo_lab.sweeps.headline import get_headline
 from aipo_lab.sweeps.study import Study
-from aipo_lab.sweeps.tracked import trial_record, work_span
+from aipo_lab.sweeps.tracked import parameter_names, trial_record, with_absent, work_span
 from aipo_lab.tracking.guards import SafeTracker
 from aipo_lab.tracking.tracker import COMMIT_TAG, CheckpointRef, make_tracker
 
@@ -75,12 +75,13 @@ def _log(
     tags = {COMMIT_TAG: commit} | work_span(study.graph.trials.values(), study.store)
     tracker.start_sweep(study.summary.sweep_id, study.sweep.name, study.params(), tags)
     stored = find_stored(study.graph.nodes.values(), study.store)
+    names = parameter_names(study.sweep.trials)
     with _bars(console) as bars:
         for trial in bars.track(over, description="logging trials"):
             graph, reason = study.graph.trials[trial.name], study.failures.get(trial.name, "")
             present = graph.nodes().keys() & stored
-            own = by_trial[trial.name]
-            tracker.log_trial(trial_record(trial, graph, study.store, own, present, reason, commit))
+            record = trial_record(trial, graph, study.store, by_trial[trial.name], present, reason, commit)
+            tracker.log_trial(with_absent(record, names))
     headline = get_headline(study, rows, program)
     tracker.log_headline(headline)
     if model_name is not None:
@@ -98,7 +99,7 @@ def _picked(study: Study, rows: list[ResultRow], tags: Mapping[str, str]) -> Che
     row = next(row for row in rows if row.trial == trial and row.iteration == iteration)
     node = study.graph.nodes.get(row.checkpoint)
     artifact = None if node is None else study.store.find(node.request.stage, node.request.key)
-    if artifact is None:
+    if artifact is None or not (artifact.path / "model").is_dir():
         raise UserError(f"the model of {trial} at iteration {iteration} ({row.checkpoint}) is no longer in the store")
     return CheckpointRef(trial, iteration, row.checkpoint, artifact.file("model"))
 

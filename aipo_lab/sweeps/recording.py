@@ -13,7 +13,7 @@ from aipo_lab.results.rows import ResultRow, ResultsWriter
 from aipo_lab.sweeps.collect import Scores, trial_rows
 from aipo_lab.sweeps.plan import SweepGraph
 from aipo_lab.sweeps.sweep import Sweep, Trial
-from aipo_lab.sweeps.tracked import trial_record
+from aipo_lab.sweeps.tracked import parameter_names, trial_record, with_absent
 from aipo_lab.tracking.tracker import Tracker
 
 WRITE_INTERVAL_S = 1.0
@@ -48,6 +48,7 @@ class Recorder:
         self._keep = keep
         self._guard = guard
         self._commit = commit
+        self._parameters = parameter_names(sweep.trials)
         self._scores = Scores(store)
         self._writer = ResultsWriter(path)
         self._trials = {trial.name: trial for trial in sweep.trials}
@@ -106,7 +107,8 @@ class Recorder:
         self._states[trial.name] = "failed" if ended.reason else "complete"
         rows = self._update(trial)
         graph = self._graph.trials[trial.name]
-        self._tracker.log_trial(trial_record(trial, graph, self._store, rows, ended.stored, ended.reason, self._commit))
+        record = trial_record(trial, graph, self._store, rows, ended.stored, ended.reason, self._commit)
+        self._tracker.log_trial(with_absent(record, self._parameters))
 
     def _update(self, trial: Trial) -> list[ResultRow]:
         failed = self._states.get(trial.name) == "failed"

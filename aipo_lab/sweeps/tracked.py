@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any, Generic, TypeVar, overload
@@ -44,6 +45,9 @@ SETTINGS = (
 )
 """Recipe keys that a reader of a result asks for first; those that a recipe does not have are left out."""
 
+ABSENT = "-"
+"""What stands for a hyperparameter that an objective does not have, as in MLflow's own tables."""
+
 
 def trial_record(
     trial: Trial,
@@ -71,6 +75,19 @@ def trial_record(
         commit=commit,
         whole=bool(reason) or all(reference in present for reference in graph.nodes()),
     )
+
+
+def parameter_names(trials: Iterable[Trial]) -> list[str]:
+    """The hyperparameters and swept keys of all trials."""
+    return list(dict.fromkeys(name for trial in trials for name in trial.hyperparameters()))
+
+
+def with_absent(record: TrialRecord, names: Iterable[str]) -> TrialRecord:
+    """The record with a dash for those parameters of its sweep that the trial does not have.
+
+    Without it a plot of many runs' parameters draws an absent one as the axis's largest number.
+    """
+    return replace(record, settings={**dict.fromkeys(names, ABSENT), **record.settings})
 
 
 def trial_settings(recipe: Recipe) -> dict[str, str]:

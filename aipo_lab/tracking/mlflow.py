@@ -26,6 +26,7 @@ from aipo_lab.tracking.mlflow_content import (
     stage_table,
     table_json,
     to_ms,
+    to_read,
     trial_metrics,
     trial_params,
     trial_span_s,
@@ -148,7 +149,7 @@ class MLflowTracker(Tracker):
             client.log_inputs(run_id, datasets=dataset_inputs(headline.datasets))
         for name, best in headline.trials.items():
             if name in runs:
-                values = {f"best/{metric}": value for metric, value in best.metrics.items()}
+                values = {f"best/{metric}": to_read(value) for metric, value in best.metrics.items()}
                 tags = {SELECTED_TAG: _PICKED[best.pick]}
                 self._log_values(runs[name], {"best/iteration": float(best.iteration), **values}, tags)
         if view := view_text(run_id, headline):

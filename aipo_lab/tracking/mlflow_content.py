@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from aipo_lab.benchmarks.catalogue import BENCHMARK_METRICS
 from aipo_lab.figures.palette import KNOWN_STYLES, objective_name, setting_label
 from aipo_lab.tracking.tracker import COMMIT_TAG, DatasetRef, MadeStage, TrialRecord
 
@@ -31,7 +32,7 @@ def run_name(record: TrialRecord) -> str:
 
 
 def trial_params(record: TrialRecord) -> dict[str, str]:
-    """Objective, hyperparameters and settings; a hyperparameter that an objective does not have is not there at all."""
+    """Objective, hyperparameters and settings; what a trial has counts before what its sweep says of all."""
     params = {"objective": record.objective, **record.settings, **record.params}
     return {name: text[:PARAM_CHARS] for name, text in params.items()}
 
@@ -76,8 +77,8 @@ def trial_metrics(record: TrialRecord) -> Iterator[Metric]:
     by_time = sorted(record.stages, key=lambda one: (one.stage == _SCORING, one.ended_s))  # the last one counts
     made_s = {stage.iteration: stage.ended_s for stage in by_time}
     for row in record.rows:
-        for name, value in row.metrics.items():
-            if math.isfinite(value):
+        for name in sorted(row.metrics, key=_rank):
+            if math.isfinite(value := row.metrics[name]):
                 yield Metric(metric_name(name), value, to_ms(made_s.get(row.iteration, now_s)), row.iteration)
     for point in record.curves:
         for name, value in point.values.items():
@@ -85,6 +86,13 @@ def trial_metrics(record: TrialRecord) -> Iterator[Metric]:
                 time_s = now_s if point.time_s is None else point.time_s
                 yield Metric(f"train/{name}", value, to_ms(time_s), point.step)
     yield from _work_metrics(record.stages, to_ms(now_s))
+
+
+def _rank(name: str) -> tuple[bool, bool]:
+    """What comes first: the UI opens a comparison on the first metric that all runs have."""
+    benchmark = name.split("/")[0]
+    leads = benchmark in BENCHMARK_METRICS and BENCHMARK_METRICS[benchmark].win_rate == name
+    return not leads, metric_name(name) != name
 
 
 def _work_metrics(stages: Sequence[MadeStage], now_ms: int) -> Iterator[Metric]:
@@ -104,6 +112,11 @@ def trial_span_s(record: TrialRecord) -> tuple[float | None, float | None]:
 def to_ms(time_s: float) -> int:
     """Seconds since 1970 as MLflow counts them."""
     return int(time_s * 1000)
+
+
+def to_read(value: float) -> float:
+    """A number of a table, to four digits: MLflow shows all that it is given. The metrics by step are whole."""
+    return float(f"{value:.4g}")
 
 
 def stage_table(stages: Iterable[MadeStage]) -> list[dict[str, str | float | None]]:

@@ -92,7 +92,7 @@ class TrialRecord:
     @property
     def digest(self) -> str:
         """A digest of everything in the record: equal records need not be logged twice."""
-        known: Any = [self.fingerprint, self.state, self.reason] if self.fingerprint else asdict(self)
+        known: Any = [self.fingerprint, self.state, self.reason, self.settings] if self.fingerprint else asdict(self)
         content = [LAYOUT, known]
         text = json.dumps(content, sort_keys=True, ensure_ascii=False)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
