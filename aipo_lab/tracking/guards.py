@@ -86,14 +86,17 @@ class SafeTracker(Tracker):
         """Log all that is missing, in the order it came, until the tracker fails too often."""
         if (self._failures or not self._started) and not self._reopen():
             return
+        in_a_row = 0
         for what, missing in list(self._missing.items()):
             missing.attempts += 1
             if self._try(what, missing.action):
-                self._failures = 0
+                self._failures = in_a_row = 0
                 del self._missing[what]
-            elif missing.attempts == _MOST_ATTEMPTS:  # what the tracker cannot take must not hold up the rest
+                continue
+            in_a_row += 1
+            if missing.attempts == _MOST_ATTEMPTS:  # what the tracker cannot take must not hold up the rest
                 del self._missing[what]
-            if self._failures >= self._max_failures:
+            if in_a_row == self._max_failures:
                 return
 
     def _reopen(self) -> bool:

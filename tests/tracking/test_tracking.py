@@ -216,14 +216,15 @@ class BrokenTracker(Tracker):
         self._call("finish")
 
 
-def test_failures_become_warnings_and_a_dead_server_is_not_asked_again():
+def test_failures_become_warnings_and_a_dead_server_is_asked_again_only_at_the_end():
     broken = BrokenTracker("log_trial")
     tracker = SafeTracker(broken, max_failures=2)
     tracker.start_sweep(*SWEEP)
     for record in records(5, steps=0):
         tracker.log_trial(record)
+    assert broken.calls.count("log_trial") == 3  # the first, and at the second both
     tracker.finish([], "complete")
-    assert broken.calls == ["start_sweep", "log_trial", "log_trial"]
+    assert broken.calls.count("log_trial") == 5 and "finish" not in broken.calls
     assert len(tracker.warnings) == 2
     assert "server gone" in tracker.warnings[0]
     assert "dpo-00" in tracker.warnings[0]
@@ -256,7 +257,7 @@ def test_a_sweep_that_cannot_be_opened_is_reported_once():
     tracker.start_sweep(*SWEEP)
     tracker.log_trial(records(1)[0])
     tracker.finish([], "complete")
-    assert broken.calls == ["start_sweep"]
+    assert set(broken.calls) == {"start_sweep"}
     assert len(tracker.warnings) == 1
 
 
