@@ -25,7 +25,6 @@ def get_headline(study: Study, rows: list[ResultRow], program: str) -> Headline:
     rule = parse_rule(study.sweep.select)
     names = study.benchmarks(rows)
     trials = _trials(rows, rule, names)
-    varied = [name for name in varying_hyperparameters(rows) if name != "objective"]
     return Headline(
         metrics=_metrics(study, rows, rule, names),
         tags=_tags(trials),
@@ -33,8 +32,7 @@ def get_headline(study: Study, rows: list[ResultRow], program: str) -> Headline:
         tables=_tables(rows, trials),
         trials=trials,
         shown=[name for benchmark in names for name in _shown(BENCHMARK_METRICS[benchmark])],
-        varied=varied,
-        everywhere=[name for name in varied if all(name in row.hyperparameters for row in rows)],
+        varied=varying_hyperparameters(rows),
         datasets=find_prompts(study.graph.trials.values(), study.store),
     )
 

@@ -16,7 +16,7 @@ from aipo_lab.tracking.tracker import Headline
 
 VIEW_TAG = "mlflow.sharedViewState."
 _MOST_CHARS = 20000
-_RUNS_SHOWN, _RUNS_COMPARED, _AXES = 20, 200, 4
+_RUNS_SHOWN, _RUNS_COMPARED = 20, 200
 _CURVES = ("loss", "reward_margin", "reward_accuracy", "length_chosen_tokens")
 
 
@@ -78,7 +78,7 @@ def _charts(headline: Headline) -> tuple[list[dict[str, Any]], list[dict[str, An
 
 
 def _outcome_charts(headline: Headline) -> list[dict[str, Any]]:
-    """Length against win rate for each benchmark, and settings beside outcomes for those settings that all have."""
+    """Length against win rate for each benchmark, and the win rates as bars."""
     by_benchmark: dict[str, list[str]] = {}
     for name in headline.shown:
         by_benchmark.setdefault(name.split("/")[0], []).append(name)
@@ -87,14 +87,10 @@ def _outcome_charts(headline: Headline) -> list[dict[str, Any]]:
         length = next((name for name in names if "/length" in name), None)
         if length is not None and names[0] != length:
             charts.append(_scatter(f"best/{length}", f"best/{names[0]}"))
-    parallel = {
-        "type": "PARALLEL",
-        "runsCountToCompare": _RUNS_COMPARED,
-        "selectedParams": ["objective", *headline.everywhere],
-        "selectedMetrics": [f"best/{name}" for name in headline.shown[:_AXES]],
-        "showAllRuns": True,
-    }
-    return [*charts, parallel] if headline.shown else []
+    return charts + [
+        {"type": "BAR", "runsCountToCompare": _RUNS_SHOWN, "metricKey": f"best/{names[0]}"}
+        for names in by_benchmark.values()
+    ]
 
 
 def _scatter(x: str, y: str) -> dict[str, Any]:

@@ -113,8 +113,7 @@ class Headline:
     """What a sweep came to.
 
     `metrics` of the sweep as a whole; `shown` names the metrics to look at first, the one to sort by leading, and
-    `varied` the parameters that differ between trials, `everywhere` those of them that every trial has. `description`
-    is Markdown, `tables` are rows by column.
+    `varied` the parameters that differ between trials. `description` is Markdown, `tables` are rows by column.
     """
 
     metrics: Mapping[str, float]
@@ -124,7 +123,6 @@ class Headline:
     trials: Mapping[str, TrialBest]
     shown: Sequence[str] = ()
     varied: Sequence[str] = ()
-    everywhere: Sequence[str] = ()
     datasets: Sequence[DatasetRef] = ()
 
 
