@@ -49,8 +49,9 @@ def _trials(rows: list[ResultRow], rule: SelectionRule, benchmarks: Sequence[str
         return {}
     metrics = BENCHMARK_METRICS[benchmarks[0]]
     best = select_best(rows, rule, metrics)
-    picked = {one.best.trial: "objective" for one in select_per_objective(rows, rule, metrics).values()}
-    picked |= {} if best is None else {best.best.trial: "sweep"}
+    each = select_per_objective(rows, rule, metrics).values()
+    picked = {row.trial: "objective" for one in each for row in one.seeds}  # all repeats of what was picked
+    picked |= {} if best is None else {row.trial: "sweep" for row in best.seeds}
     alone = [replace(row, hyperparameters={**row.hyperparameters, "method": row.trial}) for row in rows]
     chosen = select_per_objective(alone, rule, metrics)  # among the points of one trial, by bounds of all
     own = {row.trial for row in rows}
