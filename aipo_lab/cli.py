@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -57,6 +58,11 @@ executor_option = click.option(
 tracker_option = click.option(
     "--tracker", default="mlflow", show_default=True, help="What logs the sweep: mlflow, none, or a plug-in's."
 )
+tracking_uri_option = click.option(
+    "--tracking-uri",
+    metavar="URI",
+    help="MLflow server or database to log to.  [default: MLFLOW_TRACKING_URI, else mlflow.db in the output folder]",
+)
 max_cost_option = click.option(
     "--max-cost",
     "max_cost_usd",
@@ -104,6 +110,7 @@ def main() -> None:
 @settings_option
 @executor_option
 @tracker_option
+@tracking_uri_option
 @out_option
 @store_option
 @max_cost_option
@@ -113,6 +120,7 @@ def sweep(
     overrides: tuple[str, ...],
     executor: str,
     tracker: str,
+    tracking_uri: str | None,
     out: Path | None,
     store: Path,
     max_cost_usd: float | None,
@@ -122,6 +130,7 @@ def sweep(
     from aipo_lab.sweeps.sweep import load_sweep
 
     trials = load_sweep(file, profile, parse_overrides(overrides), check=True)
+    _log_to(tracking_uri)
     _run(trials, out, store, executor, tracker, max_cost_usd)
 
 
@@ -130,6 +139,7 @@ def sweep(
 @settings_option
 @executor_option
 @tracker_option
+@tracking_uri_option
 @out_option
 @store_option
 @max_cost_option
@@ -138,6 +148,7 @@ def run(
     overrides: tuple[str, ...],
     executor: str,
     tracker: str,
+    tracking_uri: str | None,
     out: Path | None,
     store: Path,
     max_cost_usd: float | None,
@@ -147,6 +158,7 @@ def run(
     from aipo_lab.sweeps.sweep import single_run
 
     trial = single_run(recipe_or_profile, parse_overrides(overrides), check=True)
+    _log_to(tracking_uri)
     _run(trial, out, store, executor, tracker, max_cost_usd)
 
 
@@ -269,6 +281,31 @@ def lint_pairs(pairs: Path) -> None:
     from aipo_lab.console.lint_view import lint_file
 
     sys.exit(EXIT_FAILED_TRIALS if lint_file(pairs) else 0)
+
+
+@main.command()
+@folder_argument
+@saved_store_option
+@tracker_option
+@tracking_uri_option
+@click.option("--register-model", metavar="NAME", help="Register the picked trial's model in MLflow, by reference.")
+@click.option("--upload-model", is_flag=True, help="With --register-model: upload the model's files too.")
+def track(
+    folder: Path | None,
+    store: Path | None,
+    tracker: str,
+    tracking_uri: str | None,
+    register_model: str | None,
+    upload_model: bool,
+) -> None:
+    """Log the sweep of an output FOLDER, or what is missing of it, from its results and the store."""
+    from aipo_lab.console.track_view import track_sweep
+
+    if upload_model and register_model is None:
+        raise UserError("--upload-model needs --register-model NAME")
+    _log_to(tracking_uri)
+    whole = track_sweep(_folder(folder), store, tracker, program(), register_model, upload_model)
+    sys.exit(0 if whole else EXIT_FAILED_TRIALS)
 
 
 @main.command()
@@ -498,6 +535,12 @@ def score_ifbench(responses: Path, as_json: bool) -> None:
     from aipo_lab.evaluation.scoring import instruction_following, show
 
     show([instruction_following("ifbench", responses)], as_json)
+
+
+def _log_to(uri: str | None) -> None:
+    """Let what this program logs go to `uri`; nothing without one."""
+    if uri:
+        os.environ["MLFLOW_TRACKING_URI"] = uri
 
 
 def _run(sweep: Sweep, out: Path | None, store: Path, executor: str, tracker: str, max_cost_usd: float | None) -> None:

@@ -38,8 +38,10 @@ def serve_ui(path: Path, port: int) -> NoReturn:
 
     uri, place = uri_to_show(path), load_place(path)
     if is_server(uri):
-        page = place.page if place is not None and place.uri == safe_uri(uri) else safe_uri(uri)
-        print(f"the sweep is on the tracking server {safe_uri(uri)}; its page is\n{page}", flush=True)
+        known = place is not None and place.uri == safe_uri(uri)
+        pages = place.pages(place.uri) if place is not None and known else (safe_uri(uri),)
+        print(f"the sweep is on the tracking server {safe_uri(uri)}; its trials and its own page are", flush=True)
+        print(*pages, sep="\n", flush=True)
         sys.exit(0)
     if uri == own_uri(path) and not (path / OWN_DATABASE).is_file():
         raise UserError(
@@ -48,5 +50,9 @@ def serve_ui(path: Path, port: int) -> NoReturn:
         )
     if uri == own_uri(path):
         follow_moved_artifacts(path)
-    print(f"MLflow UI on {safe_uri(uri)}: http://127.0.0.1:{port} in up to a minute; Ctrl-C stops it", flush=True)
+    server = f"http://127.0.0.1:{port}"
+    print(f"MLflow UI on {safe_uri(uri)}: {server} in up to a minute; Ctrl-C stops it", flush=True)
+    if place is not None:
+        trials, sweep = place.pages(server)
+        print(f"the trials: {trials}\nthe sweep:  {sweep}", flush=True)
     sys.exit(run_ui(uri, port))

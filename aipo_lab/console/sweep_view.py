@@ -31,6 +31,7 @@ from aipo_lab.report.pick_text import pick_lines
 from aipo_lab.results.rows import ResultRow
 from aipo_lab.results.selection import Selection
 from aipo_lab.sweeps.folder_lock import try_lock
+from aipo_lab.sweeps.headline import get_headline
 from aipo_lab.sweeps.linted import grouped
 from aipo_lab.sweeps.notes import model_notes
 from aipo_lab.sweeps.plan import StagePlan, sweep_workers
@@ -39,7 +40,8 @@ from aipo_lab.sweeps.remaining import TimeEstimate
 from aipo_lab.sweeps.stage_warnings import stage_warnings
 from aipo_lab.sweeps.study import Study
 from aipo_lab.sweeps.sweep import Sweep
-from aipo_lab.tracking.tracker import TRACKERS, BackgroundTracker, SafeTracker, make_tracker
+from aipo_lab.tracking.guards import BackgroundTracker, SafeTracker
+from aipo_lab.tracking.tracker import TRACKERS, make_tracker
 
 
 def run_sweep(
@@ -91,8 +93,8 @@ def _run_study(
     with open_budget(study.graph, ledger_path(store.root), max_cost_usd) as budget:
         rows = _run_stages(console, study, plans, budget, lambda: make_executor(executor, store, workers))
     study.draw_report(rows)
-    made = [path for path in (folder.figures, folder.report, folder.results) if path.exists()]  # no results, no figures
-    study.tracker.finish(made, "failed" if study.failures else "complete")
+    study.tracker.log_headline(get_headline(study, rows, program))
+    study.tracker.finish(folder.shown(), "failed" if study.failures else "complete")
     if lock is not None:
         lock.release()
     _conclude(console, study, rows, program)

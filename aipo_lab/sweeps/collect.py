@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
+from datetime import datetime
 from typing import Any
 
 from aipo_lab.benchmarks.catalogue import BENCHMARK_METRICS
@@ -127,13 +128,18 @@ def sweep_rows(sweep: Sweep, graph: SweepGraph, store: Store, failures: Mapping[
 
 
 def training_curve(graph: TrialGraph, store: Store) -> list[CurvePoint]:
-    """Training metrics of all iterations that were trained, steps counted through."""
+    """Training metrics of all iterations that were trained, steps counted through, with the times they ended at."""
     points: list[CurvePoint] = []
     for artifact in _step_artifacts(graph, store, "train"):
         speed = {row["step"]: row for row in iterate_jsonl(artifact.file("speed.jsonl"))}
-        for row in iterate_jsonl(artifact.file("curve.jsonl")):
-            values = {name: value for name, value in (row | speed.get(row["step"], {})).items() if name != "step"}
-            points.append(CurvePoint(len(points) + 1, values))
+        rows = list(iterate_jsonl(artifact.file("curve.jsonl")))
+        left_s = sum(speed.get(row["step"], {}).get("step_s", 0.0) for row in rows)
+        ended_s = datetime.fromisoformat(artifact.manifest["created_at"]).timestamp()
+        for row in rows:
+            merged = row | speed.get(row["step"], {})
+            left_s -= merged.get("step_s", 0.0)
+            values = {name: value for name, value in merged.items() if name != "step"}
+            points.append(CurvePoint(len(points) + 1, values, ended_s - left_s))
     return points
 
 

@@ -114,6 +114,14 @@ class SweepFolder:
         rankers = {name: RankerResources(one.identity, one.folders) for name, one in saved.rankers.items()}
         return sweep, FoundThings(models, resources, saved.data, rankers), saved.store_root(self.path)
 
+    def saved_commit(self) -> str:
+        """The commit of this program that last ran the sweep; empty where nobody knows."""
+        return read_sweep(self.configuration).commit or ""
+
+    def shown(self) -> list[Path]:
+        """What there is to show of the sweep: figures, tables, report, results; without results there are none."""
+        return [path for path in (self.figures, self.path / "tables", self.report, self.results) if path.exists()]
+
     def load_summary(self) -> SweepSummary | None:
         """What earlier sessions left, or None; raises `UserError` if it cannot be read."""
         return read_summary(self.summary) if self.summary.is_file() else None

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import cached_property
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Generic, TypeVar, overload
 
 from aipo_lab.core.store import Store
-from aipo_lab.pipeline.graph import TrialGraph
 from aipo_lab.results.rows import ResultRow, ResultsWriter
-from aipo_lab.sweeps.collect import Scores, training_curve, trial_datasets, trial_rows
+from aipo_lab.sweeps.collect import Scores, trial_rows
 from aipo_lab.sweeps.plan import SweepGraph
 from aipo_lab.sweeps.sweep import Sweep, Trial
-from aipo_lab.tracking.tracker import Tracker, TrialRecord
+from aipo_lab.sweeps.tracked import parameter_names, trial_record, with_absent
+from aipo_lab.tracking.tracker import Tracker
 
 WRITE_INTERVAL_S = 1.0
 """Least seconds between two writings of `results.csv`."""
@@ -31,6 +27,7 @@ class Recorder:
     """Told which trials are over; reads their results, tells the tracker, and writes `results.csv`.
 
     `keep` completes rows with what earlier sessions wrote; `guard` calls a writing and may take note of its failure.
+    `commit` of this program is what trials are said to be run with.
     Any other error of the thread is raised by the next call of `trial_ended` or by `close`.
     """
 
@@ -43,12 +40,15 @@ class Recorder:
         tracker: Tracker,
         keep: Callable[[list[ResultRow]], list[ResultRow]] = list,
         guard: Callable[[Callable[[], None]], None] = lambda write: write(),
+        commit: str = "",
     ) -> None:
         self._graph = graph
         self._store = store
         self._tracker = tracker
         self._keep = keep
         self._guard = guard
+        self._commit = commit
+        self._parameters = parameter_names(sweep.trials)
         self._scores = Scores(store)
         self._writer = ResultsWriter(path)
         self._trials = {trial.name: trial for trial in sweep.trials}
@@ -106,20 +106,9 @@ class Recorder:
         trial = self._trials[ended.name]
         self._states[trial.name] = "failed" if ended.reason else "complete"
         rows = self._update(trial)
-        graph, store = self._graph.trials[trial.name], self._store
-        self._tracker.log_trial(
-            TrialRecord(
-                trial=trial.name,
-                objective=trial.objective,
-                params=trial.hyperparameters(),
-                rows=rows,
-                curves=Lazy(lambda: training_curve(graph, store)),
-                state=self._states[trial.name],
-                reason=ended.reason,
-                datasets=Lazy(lambda: trial_datasets(graph, store)),
-                fingerprint=_fingerprint(trial, graph, ended.stored),
-            )
-        )
+        graph = self._graph.trials[trial.name]
+        record = trial_record(trial, graph, self._store, rows, ended.stored, ended.reason, self._commit)
+        self._tracker.log_trial(with_absent(record, self._parameters))
 
     def _update(self, trial: Trial) -> list[ResultRow]:
         failed = self._states.get(trial.name) == "failed"
@@ -139,38 +128,3 @@ class _Ended:
         self.name = name
         self.reason = reason
         self.stored = stored
-
-
-Item = TypeVar("Item")
-
-
-class Lazy(Sequence[Item], Generic[Item]):
-    """A sequence that is read when it is first looked at."""
-
-    def __init__(self, load: Callable[[], list[Item]]) -> None:
-        self._load = load
-
-    @cached_property
-    def _items(self) -> list[Item]:
-        return self._load()
-
-    @overload
-    def __getitem__(self, index: int) -> Item: ...
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[Item]: ...
-    def __getitem__(self, index: int | slice) -> Item | Sequence[Item]:
-        return self._items[index]
-
-    def __len__(self) -> int:
-        return len(self._items)
-
-    def __iter__(self) -> Iterator[Item]:
-        return iter(self._items)
-
-
-def _fingerprint(trial: Trial, graph: TrialGraph, stored: Iterable[str]) -> str:
-    """What determines a trial's record: its settings and, as an artifact never changes, which of them are there."""
-    known = set(stored)
-    present = [reference for reference in graph.nodes() if reference in known]
-    content = [trial.objective, trial.hyperparameters(), present]
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]

@@ -66,6 +66,7 @@ class SavedSweep(_Saved):
     methods: dict[str, dict[str, Any]] = Field(default_factory=dict)
     recipe: dict[str, Any]
     trials: list[SavedTrial] = Field(min_length=1)
+    commit: str | None = None
 
     def store_root(self, folder: Path) -> Path:
         """The store's folder: beside this one if it lies there, as after both were moved, else where it was."""

@@ -25,7 +25,7 @@ from aipo_lab.stages.stored import find_stored
 from aipo_lab.sweeps.benchmark_notes import benchmark_notes
 from aipo_lab.sweeps.claiming import claim_folder, sweep_id
 from aipo_lab.sweeps.collect import pair_analyses, pipeline_counts, sweep_rows, trial_samples
-from aipo_lab.sweeps.folder import SweepFolder
+from aipo_lab.sweeps.folder import SweepFolder, git_commit
 from aipo_lab.sweeps.keeping import EarlierRows, keep_earlier, read_earlier
 from aipo_lab.sweeps.linted import LintedPoint, lint_sweep
 from aipo_lab.sweeps.picking import SweepPicks, pick_all, picks_record
@@ -35,7 +35,7 @@ from aipo_lab.sweeps.recording import Recorder
 from aipo_lab.sweeps.reproducing import commands_again, stage_seconds
 from aipo_lab.sweeps.saved import SweepSummary
 from aipo_lab.sweeps.sweep import Sweep, Trial
-from aipo_lab.tracking.tracker import Tracker
+from aipo_lab.tracking.tracker import COMMIT_TAG, Tracker
 
 
 class StudyListener(GraphListener):
@@ -107,7 +107,8 @@ class Study:
     def run(self, executor: Callable[[], Executor], listener: StudyListener) -> list[ResultRow]:
         """Run what is missing; returns the rows. KeyboardInterrupt leaves results so far in the folder."""
         started = time.monotonic()
-        self.tracker.start_sweep(self.summary.sweep_id, self.sweep.name, self._params(), {})
+        commit = git_commit() or ""
+        self.tracker.start_sweep(self.summary.sweep_id, self.sweep.name, self.params(), {COMMIT_TAG: commit})
         stored = find_stored(self.graph.nodes.values(), self.store)
         missing = [node for reference, node in self.graph.nodes.items() if reference not in stored]
         recorder = Recorder(
@@ -118,6 +119,7 @@ class Study:
             self.tracker,
             keep=lambda rows: keep_earlier(rows, self.earlier),
             guard=lambda write: self._write(self.folder.results, write),
+            commit=commit,
         )
         try:
             progress = _TrialProgress(self, listener, recorder, stored)
@@ -289,7 +291,8 @@ class Study:
             }
         return counts
 
-    def _params(self) -> dict[str, str]:
+    def params(self) -> dict[str, str]:
+        """What a tracker is told about the sweep as a whole."""
         recipe = self.sweep.trials[0].recipe
         return {
             "profile": self.sweep.profile,

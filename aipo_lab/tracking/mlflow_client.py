@@ -32,6 +32,7 @@ _ENVIRONMENT = {
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
 }
 _PRINTS_NO_ADDRESS = {"MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true"}  # it would print the password with it
+_TRAINING = {"mlflow.experimentKind": "custom_model_development"}  # the UI leads to runs, not to traces
 _TALKATIVE = ("mlflow", "alembic", "sqlalchemy", "urllib3")
 
 
@@ -63,7 +64,7 @@ def find_experiment(client: MlflowClient, artifact_location: str | None) -> str:
     found = client.get_experiment_by_name(EXPERIMENT)
     if found is None:
         try:
-            return str(client.create_experiment(EXPERIMENT, artifact_location=artifact_location))
+            return str(client.create_experiment(EXPERIMENT, artifact_location=artifact_location, tags=_TRAINING))
         except MlflowException:
             found = client.get_experiment_by_name(EXPERIMENT)  # another sweep may have just made it
             if found is None:

@@ -19,7 +19,8 @@ import sys
 from pathlib import Path
 import mlflow.store.tracking.sqlalchemy_store  # so that all get to the database at the same moment
 from aipo_lab.tracking.mlflow import MLflowTracker
-from aipo_lab.tracking.tracker import SafeTracker, TrialRecord
+from aipo_lab.tracking.guards import SafeTracker
+from aipo_lab.tracking.tracker import TrialRecord
 safe = SafeTracker(MLflowTracker(Path(sys.argv[1]), sys.argv[2]))
 print("ready", flush=True)
 sys.stdin.readline()

@@ -19,7 +19,8 @@ from aipo_lab.core.store import Store
 from aipo_lab.sweeps.plan import build_graph
 from aipo_lab.sweeps.sweep import load_sweep
 from aipo_lab.tracking.addresses import hide_secrets, safe_uri
-from aipo_lab.tracking.tracker import SafeTracker, Tracker
+from aipo_lab.tracking.guards import SafeTracker
+from aipo_lab.tracking.tracker import Tracker
 from tracking.servers import RealServer, free_port
 from tracking.test_ui import PASSWORD, command_lines
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -17,8 +18,9 @@ from aipo_lab.core.errors import UserError
 from aipo_lab.core.store import Store
 from aipo_lab.sweeps.plan import build_graph
 from aipo_lab.sweeps.sweep import load_sweep
+from aipo_lab.tracking.guards import BackgroundTracker, SafeTracker
 from aipo_lab.tracking.mlflow import EXPERIMENT, MLflowTracker
-from aipo_lab.tracking.tracker import BackgroundTracker, SafeTracker, Tracker, TrialRecord
+from aipo_lab.tracking.tracker import Tracker, TrialRecord
 from tracking.servers import RealServer, silent_server, slow_server
 
 N_TRIALS = 6
@@ -97,30 +99,103 @@ def test_a_server_that_never_answers_and_one_that_is_down_cost_a_warning(stored:
     assert "tracking failed while opening the sweep" in output and "No result is lost" in output
 
 
-def test_a_server_killed_in_the_middle_costs_warnings_and_its_successor_gets_the_rest(tmp_path: Path) -> None:
+def test_a_server_killed_in_the_middle_and_restarted_has_it_all_when_the_sweep_ends(tmp_path: Path) -> None:
     real = RealServer(tmp_path)
+    records = [TrialRecord(name, "dpo", {"beta": "1"}, []) for name in "abcd"]
     try:
         tracker = SafeTracker(MLflowTracker(tmp_path, real.url))
         tracker.start_sweep("id", "name", {}, {})
-        tracker.log_trial(TrialRecord("a", "dpo", {"beta": "1"}, []))
+        tracker.log_trial(records[0])
         real.kill()
-        for name in "bcd":
-            tracker.log_trial(TrialRecord(name, "dpo", {"beta": "1"}, []))
-        tracker.finish([], "complete")
-    finally:
-        real.kill()
-    assert len(tracker.warnings) == 2  # then it is not asked again
-    again = RealServer(tmp_path)
-    try:
-        tracker = SafeTracker(MLflowTracker(tmp_path, again.url))
-        tracker.start_sweep("id", "name", {}, {})
-        for name in "abcd":
-            tracker.log_trial(TrialRecord(name, "dpo", {"beta": "1"}, []))
+        for record in records[1:]:
+            tracker.log_trial(record)
+        assert tracker.warnings and "No result is lost" in tracker.warnings[0]
+        real = RealServer(tmp_path, real.port)
         tracker.finish([], "complete")
         assert tracker.warnings == []
-        assert logged_trials(again.url) == ["a", "b", "c", "d"]
+        assert logged_trials(real.url) == ["a", "b", "c", "d"]
     finally:
-        again.kill()
+        real.kill()
+
+
+def test_a_run_whose_making_was_not_answered_is_not_made_twice(
+    tmp_path: Path, new_database: tuple[Path, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server made it, but its answer was lost: the sweep is opened anew, which finds it."""
+    from mlflow import MlflowClient
+
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    shutil.copy(new_database[0], tmp_path / "mlflow.db")
+    inner = MLflowTracker(tmp_path)
+    tracker = SafeTracker(inner)
+    made, answers = MlflowClient.create_run, iter([False, True, False, True])
+
+    def create_run(self: MlflowClient, *given: object, **named: object) -> object:
+        run = made(self, *given, **named)
+        if not next(answers, True):
+            raise ConnectionError("no answer")
+        return run
+
+    monkeypatch.setattr(MlflowClient, "create_run", create_run)
+    tracker.start_sweep("id", "name", {"select": "corner"}, {})
+    tracker.log_trial(TrialRecord("a", "dpo", {"beta": "1"}, []))
+    tracker.log_trial(TrialRecord("b", "dpo", {"beta": "2"}, []))
+    tracker.finish([], "complete")
+    assert tracker.warnings == []
+    client = MlflowClient(inner.uri)
+    runs = client.search_runs([client.get_experiment_by_name(EXPERIMENT).experiment_id])
+    assert sorted(run.data.tags.get("aipo_lab.trial_id", "") for run in runs) == ["", "a", "b"]
+    assert {run.info.status for run in runs} == {"FINISHED"}
+    assert {run.data.params.get("select") for run in runs} == {"corner", None}
+
+
+class Away(Tracker):
+    """Takes nothing while it is away, and trial `bad` never; remembers what it took."""
+
+    def __init__(self) -> None:
+        self.away = False
+        self.opened = 0
+        self.taken: list[str] = []
+
+    def start_sweep(self, *_: object) -> None:
+        self._check("")
+        self.opened += 1
+
+    def log_trial(self, record: TrialRecord) -> None:
+        self._check(record.trial)
+        self.taken.append(record.trial)
+
+    def finish(self, artifacts: list[Path], state: str) -> None:
+        self._check("")
+        self.taken.append(state)
+
+    def _check(self, trial: str) -> None:
+        if self.away or trial == "bad":
+            raise ConnectionError("away")
+
+
+def test_what_failed_while_the_tracker_was_away_is_logged_in_order_once_it_is_back() -> None:
+    away = Away()
+    tracker = SafeTracker(away, retry_s=0.2)
+    tracker.start_sweep("id", "name", {}, {})
+    for name in "abcdef":
+        away.away = name in "bcd"
+        if name == "e":
+            time.sleep(0.3)
+        tracker.log_trial(TrialRecord(name, "dpo", {}, []))
+    assert away.taken == ["a", "b", "c", "d", "e", "f"] and away.opened == 2
+    assert tracker.warnings == []
+
+
+def test_a_trial_that_is_never_taken_does_not_hold_up_the_others() -> None:
+    away = Away()
+    tracker = SafeTracker(away)
+    tracker.start_sweep("id", "name", {}, {})
+    for name in ("a", "bad", "b", "c", "d"):
+        tracker.log_trial(TrialRecord(name, "dpo", {}, []))
+    tracker.finish([], "complete")
+    assert away.taken == ["a", "b", "c", "d", "complete"]
+    assert len(tracker.warnings) == 1 and "logging trial bad" in tracker.warnings[0]
 
 
 class Stuck(Tracker):
