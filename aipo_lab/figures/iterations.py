@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from aipo_lab.benchmarks.metrics import BenchmarkMetrics
 from aipo_lab.figures.palette import ObjectiveStyle
 from aipo_lab.figures.style import PAPER, Look, drawing, integer_ticks, legend_above, panel_grid, save, scaled
-from aipo_lab.figures.trajectories import Legend, axis_label, get_legend, get_paths
+from aipo_lab.figures.trajectories import Legend, axis_label, get_legend, get_paths, joined
 from aipo_lab.results.repeats import NORMAL_95
 from aipo_lab.results.rows import ResultRow
 from aipo_lab.results.selection import SelectionRule
@@ -47,10 +47,12 @@ def draw_iterations(data: DataFrame, path_stem: Path, look: Look = PAPER) -> lis
         figure, axes, n_columns = panel_grid(len(panels), look, 1.5 if small else 1.95, most, share=small)
         for number, (panel_axes, (only, panel)) in enumerate(zip(axes, panels, strict=True)):
             _draw_panel(panel_axes, panel, legend, only)
-            if not small or number % n_columns == 0:
+            if not small:
                 panel_axes.set_ylabel(axis_label(panel["y_metric"].iloc[0]))
             if number >= len(panels) - n_columns:
                 panel_axes.set_xlabel("Iteration")
+        if small:
+            figure.supylabel(axis_label(data["y_metric"].iloc[0]), fontsize=scaled(7.5))
         legend_above(figure, _handles(data, legend, small))
         figure.align_ylabels()
         return save(figure, path_stem, look)
@@ -59,15 +61,15 @@ def draw_iterations(data: DataFrame, path_stem: Path, look: Look = PAPER) -> lis
 def _draw_panel(axes: Axes, panel: DataFrame, legend: Legend, only: str) -> None:
     styles = list(legend.styles.values())
     thin = _strength(panel["trial"].nunique())
-    for (objective, trial), path in panel.groupby(["objective", "trial"], sort=False):
+    bold = panel["best_trial"] | legend.by_trial
+    if only:
+        bold &= panel["objective"] == only
+    for objective, paths in panel[~bold].groupby("objective", sort=False):
+        colour = legend.styles[objective].colour if only in ("", objective) else "#BBBBBB"
+        axes.plot(*joined(paths), color=colour, linewidth=scaled(0.6), alpha=thin, zorder=2)
+    for (objective, trial), path in panel[bold].groupby(["objective", "trial"], sort=False):
         style = legend.style(trial, objective)
-        if only not in ("", objective):
-            axes.plot(path["x"], path["y"], color="#BBBBBB", linewidth=scaled(0.5), alpha=thin, zorder=1.5)
-        elif not (legend.by_trial or path["best_trial"].iloc[0]):
-            axes.plot(path["x"], path["y"], color=style.colour, linewidth=scaled(0.6), alpha=thin, zorder=2)
-        else:
-            shift = 0.0 if only else (styles.index(style) - (len(styles) - 1) / 2) * _DODGE
-            _draw_bold(axes, path, style, shift)
+        _draw_bold(axes, path, style, 0.0 if only else (styles.index(style) - (len(styles) - 1) / 2) * _DODGE)
     integer_ticks(axes, int(panel["iteration"].min()), int(panel["iteration"].max()))
     if only:
         axes.set_title(legend.styles[only].name)

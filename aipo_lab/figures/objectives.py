@@ -61,16 +61,20 @@ def panel_title(panel: DataFrame, objective: str) -> str:
 
 
 def _draw_panel(axes: Axes, panel: DataFrame, objective: str, view: View) -> None:
+    from matplotlib.collections import LineCollection
+
     coloured, dashed = get_scales(panel)
     n_trials = panel["trial"].nunique()
-    for _, whole in panel.groupby("trial", sort=False):
-        path, one = whole[whole["iteration"] >= view.first], whole.iloc[0]
-        own = KNOWN_STYLES[objective].colour if objective in KNOWN_STYLES else GREY
-        colour = own if coloured is None else _looks(coloured, one, "colour", GREY)
-        dash = "-" if dashed is None else _looks(dashed, one, "dash", "-")
-        axes.plot(path["x"], path["y"], color=colour, linestyle=dash, zorder=2,
-                  linewidth=scaled(1.1 if n_trials <= _MANY else 0.5))  # fmt: skip
-        _draw_points(axes, path[path["iteration"] > 0], colour, n_trials)
+    own = KNOWN_STYLES[objective].colour if objective in KNOWN_STYLES else GREY
+    shown = panel[panel["iteration"] >= view.first]
+    segments, colours, dashes = [], [], []
+    for _, path in shown.groupby("trial", sort=False):
+        segments.append(path[["x", "y"]].to_numpy())
+        colours.append(own if coloured is None else _looks(coloured, path.iloc[0], "colour", GREY))
+        dashes.append("-" if dashed is None else _looks(dashed, path.iloc[0], "dash", "-"))
+    width = scaled(1.1 if n_trials <= _MANY else 0.5)
+    axes.add_collection(LineCollection(segments, colors=colours, linestyles=dashes, linewidths=width, zorder=2))
+    _draw_points(axes, shown[shown["iteration"] > 0], dict(zip(shown["trial"].unique(), colours, strict=True)))
     draw_base(axes, base_points(panel), view, named=False)
     axes.set_title(panel_title(panel, objective))
     _explain(axes, coloured, dashed)
@@ -81,13 +85,13 @@ def _looks(scale: Scale, point: Any, what: str, otherwise: Any) -> Any:
     return getattr(scale, what)(value) if isinstance(value, str) else otherwise
 
 
-def _draw_points(axes: Axes, trained: DataFrame, colour: Any, n_trials: int) -> None:
+def _draw_points(axes: Axes, trained: DataFrame, colours: dict[str, Any]) -> None:
     """Dots, the picked point ringed with its iteration beside it."""
-    size = 3.2 if n_trials <= _MANY else 1.8
-    axes.plot(trained["x"], trained["y"], linestyle="none", marker="o", color=colour, markersize=scaled(size),
-              markeredgecolor="white", markeredgewidth=scaled(0.3), zorder=3)  # fmt: skip
+    size = scaled(3.2 if len(colours) <= _MANY else 1.8)
+    own = [colours[trial] for trial in trained["trial"]]
+    axes.scatter(trained["x"], trained["y"], c=own, s=size**2, edgecolors="white", linewidths=scaled(0.3), zorder=3)
     for point in trained[trained["best"]].itertuples():
-        axes.plot([point.x], [point.y], color=colour, zorder=5, **_ring())
+        axes.plot([point.x], [point.y], color=colours[point.trial], zorder=5, **_ring())
         axes.annotate(str(point.iteration), (point.x, point.y), xytext=(-scaled(5), scaled(5)), ha="right",
                       va="center", textcoords="offset points", fontsize=scaled(SMALLEST_PT), zorder=6)  # fmt: skip
 

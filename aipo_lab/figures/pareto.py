@@ -11,7 +11,7 @@ from aipo_lab.figures.front import get_front_band, lettered, on_front
 from aipo_lab.figures.labels import Label, key_below, place_labels
 from aipo_lab.figures.palette import ObjectiveStyle
 from aipo_lab.figures.style import PAPER, Look, drawing, lay_out, legend_above, panel_grid, save, scaled
-from aipo_lab.figures.trajectories import Legend, axis_label, base_points, get_legend, get_paths
+from aipo_lab.figures.trajectories import Legend, axis_label, base_points, get_legend, get_paths, joined
 from aipo_lab.figures.view import View, base_look, draw_base, get_view
 from aipo_lab.results.repeats import NORMAL_95
 from aipo_lab.results.rows import ResultRow
@@ -52,10 +52,13 @@ def draw_pareto(data: DataFrame, path_stem: Path, look: Look = PAPER) -> list[Pa
         labels = []
         for number, (panel_axes, (title, panel)) in enumerate(zip(axes, panels, strict=True)):
             labels.append(_draw_panel(panel_axes, panel, legend, title))
-            if number >= len(panels) - n_columns:
+            if not small and number >= len(panels) - n_columns:
                 panel_axes.set_xlabel(axis_label(panel["x_metric"].iloc[0]))
-            if number % n_columns == 0 or not small:
+            if not small:
                 panel_axes.set_ylabel(axis_label(panel["y_metric"].iloc[0]))
+        if small:
+            figure.supxlabel(axis_label(data["x_metric"].iloc[0]), fontsize=scaled(7.5))
+            figure.supylabel(axis_label(data["y_metric"].iloc[0]), fontsize=scaled(7.5))
         legend_above(figure, _handles(data))
         lay_out(figure)
         for panel_axes, own in zip(axes, labels, strict=True):
@@ -76,15 +79,17 @@ def _draw_panel(axes: Axes, panel: DataFrame, legend: Legend, only: str) -> list
     view = get_view(panel)
     axes.set(xlim=view.x_range, ylim=view.y_range)
     _draw_front(axes, panel, view, named=not only)
-    n_trials = panel["trial"].nunique()
     labels = []
-    for (objective, trial), path in panel.groupby(["objective", "trial"], sort=False):
-        style = legend.style(trial, objective)
-        bold = legend.by_trial or bool(path["best_trial"].iloc[0])
-        if not bold or only not in ("", objective):
-            _draw_thin(axes, path, style, n_trials, view, grey=only not in ("", objective))
-        else:
-            labels.append(_draw_bold(axes, path, style, view))
+    bold = panel["best_trial"] | legend.by_trial
+    if only:
+        bold &= panel["objective"] == only
+    n_trials = panel["trial"].nunique()
+    for objective, paths in panel[~bold].groupby("objective", sort=False):
+        style = legend.styles[objective]
+        colour = style.colour if only in ("", objective) else "#BBBBBB"
+        _draw_thin(axes, paths[paths["iteration"] >= view.first], style.marker, colour, n_trials)
+    for (objective, trial), path in panel[bold].groupby(["objective", "trial"], sort=False):
+        labels.append(_draw_bold(axes, path, legend.style(trial, objective), view))
     draw_base(axes, base_points(panel), view)
     if only:
         axes.set_title(legend.styles[only].name)
@@ -113,13 +118,13 @@ def _draw_front(axes: Axes, panel: DataFrame, view: View, named: bool) -> None:
         key_below(axes, [f"{letter}: {name}" for letter, _, _, _, name in key])
 
 
-def _draw_thin(axes: Axes, path: DataFrame, style: ObjectiveStyle, n_trials: int, view: View, grey: bool) -> None:
-    colour = "#BBBBBB" if grey else style.colour
+def _draw_thin(axes: Axes, paths: DataFrame, marker: str, colour: str, n_trials: int) -> None:
+    """The trials of an objective that are not its best, in two strokes however many they are."""
     if n_trials <= _MOST_LINES:
-        shown = path[path["iteration"] >= view.first]
-        axes.plot(shown["x"], shown["y"], color=colour, linewidth=scaled(0.5), alpha=0.35, zorder=1.6)
-    trained = path[path["iteration"] > 0]
-    axes.plot(trained["x"], trained["y"], linestyle="none", marker=style.marker, color=colour, markersize=scaled(2.4),
+        xs, ys = joined(paths)
+        axes.plot(xs, ys, color=colour, linewidth=scaled(0.5), alpha=0.35, zorder=1.6)
+    trained = paths[paths["iteration"] > 0]
+    axes.plot(trained["x"], trained["y"], linestyle="none", marker=marker, color=colour, markersize=scaled(2.4),
               alpha=0.55, markeredgewidth=0, zorder=1.8)  # fmt: skip
 
 

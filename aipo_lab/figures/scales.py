@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from aipo_lab.figures.palette import DASHES, HYPERPARAMETER_SYMBOLS, SETTING_COLOURS, Dash
@@ -73,6 +74,7 @@ class Scale:
         return DASHES[self.values.index(value) % len(DASHES)]
 
 
+@cache
 def sequential_map() -> Any:
     """The colour map without its lightest part."""
     from matplotlib import colormaps

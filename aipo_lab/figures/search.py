@@ -39,8 +39,8 @@ def get_parallel_data(rows: Sequence[ResultRow], metrics: BenchmarkMetrics, rule
     paths = get_paths(rows, metrics, rule, metrics.length, [metrics.win_rate])
     last = paths[paths["iteration"] > 0].groupby("trial", sort=False).tail(1)
     several = last.groupby("objective")["trial"].transform("size") > 1
-    made = last[several].assign(length=last["x"]) if metrics.length else last[several].assign(length=math.nan)
-    return pd.DataFrame(made)
+    made = pd.DataFrame(last[several])
+    return made.assign(length=made["x"] if metrics.length else math.nan)
 
 
 def draw_parallel(data: DataFrame, path_stem: Path, look: Look = PAPER) -> list[Path]:

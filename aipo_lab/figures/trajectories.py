@@ -159,6 +159,16 @@ def get_legend(paths: DataFrame) -> Legend:
     return Legend(True, {trial: ObjectiveStyle(label or trial, colour, mark) for trial, label, colour, mark in looks})
 
 
+def joined(paths: DataFrame) -> tuple[list[float], list[float]]:
+    """The x and y of many trials as one line with a gap after each, which draws fast however many there are."""
+    xs: list[float] = []
+    ys: list[float] = []
+    for _, path in paths.groupby("trial", sort=False):
+        xs += [*path["x"], math.nan]
+        ys += [*path["y"], math.nan]
+    return xs, ys
+
+
 def base_points(paths: DataFrame) -> DataFrame:
     """The distinct points of iteration 0: one, unless the sweep varies the base model or how it is judged."""
     return paths[paths["iteration"] == 0].drop_duplicates(["x", "y"])
