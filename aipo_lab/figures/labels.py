@@ -95,7 +95,8 @@ def _obstacles(axes: Axes, unit: float) -> tuple[Array, Array]:
         points = axes.transData.transform(np.column_stack([line.get_xdata(), line.get_ydata()]).astype(float))
         if line.get_linestyle() != "None":
             weight = min(1.0, line.get_linewidth() / scaled(1.2)) * (line.get_alpha() or 1.0)
-            found += [(_between(a, b, unit), weight) for a, b in itertools.pairwise(points)]
+            steps = [(a, b) for a, b in itertools.pairwise(points) if np.isfinite([a, b]).all()]  # lines may have gaps
+            found += [(_between(a, b, unit), weight) for a, b in steps]
         if line.get_marker() not in ("None", "", None):
             size = np.full(2, line.get_markersize() * axes.figure.dpi / 144)
             found += [(_filled(point, size, unit), 4.0 if size[0] > 2.5 * unit else 1.0) for point in points]

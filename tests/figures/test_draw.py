@@ -152,8 +152,8 @@ def _search(n_trials, iterations):
 
 @pytest.mark.parametrize(
     "rows",
-    [_objectives(17), _search(120, 1), _search(2, 20), _search(1, 1), [replace(r, metrics={}) for r in _search(1, 1)]],
-    ids=["17-objectives", "120-trials", "20-iterations", "one-trial", "no-metrics"],
+    [_objectives(10), _search(120, 1), _search(2, 20), _search(1, 1), [replace(r, metrics={}) for r in _search(1, 1)]],
+    ids=["10-objectives", "120-trials", "20-iterations", "one-trial", "no-metrics"],
 )
 def test_hard_inputs_are_drawn_without_a_warning(rows, tmp_path, recwarn):
     for name in ("pareto", "objectives", "parallel", "hypervolume"):
