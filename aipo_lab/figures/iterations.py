@@ -104,6 +104,6 @@ def _handles(data: DataFrame, legend: Legend, small: bool) -> list[Any]:
     if not legend.by_trial and not data["best_trial"].all():
         handles.append(Line2D([], [], color="#555555", linewidth=scaled(0.6), alpha=0.6, label="other trials"))
     if data["best"].any():
-        rim = {"markeredgecolor": "black", "markeredgewidth": scaled(0.9), "markersize": scaled(6.5)}
+        rim: dict[str, Any] = {"markeredgecolor": "black", "markeredgewidth": scaled(0.9), "markersize": scaled(6.5)}
         handles.append(Line2D([], [], linestyle="none", marker="o", color="#999999", label="best iteration", **rim))
     return handles

@@ -169,7 +169,7 @@ def _handles(data: DataFrame) -> list[Any]:
     if (data["iteration"] == 0).any():
         handles.append(Line2D([], [], **base_look(), label="base model"))
     if data["best"].any():
-        ring = {"markersize": scaled(7.5), "markerfacecolor": "white", "markeredgewidth": scaled(0.9)}
+        ring: dict[str, Any] = {"markersize": scaled(7.5), "markerfacecolor": "white", "markeredgewidth": scaled(0.9)}
         label = "best trial ± 95 %"
         handles.append(Line2D([], [], linestyle="none", marker="o", markeredgecolor="black", label=label, **ring))
     handles.append(Line2D([], [], color="black", linewidth=scaled(0.8), linestyle=(0, (4, 1.5)), label="Pareto front"))
