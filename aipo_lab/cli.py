@@ -6,7 +6,7 @@ import errno
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 import click
 
@@ -261,14 +261,33 @@ def report(folder: Path | None, store: Path | None) -> None:
 
 
 @main.command()
-@click.argument("name", metavar="NAME")
+@click.argument("name", metavar="[NAME]", required=False)
 @folder_argument
 @saved_store_option
-def figure(name: str, folder: Path | None, store: Path | None) -> None:
-    """Make one figure or table of the paper from a sweep's output FOLDER: figure5, figure6, table1 to table5."""
-    from aipo_lab.console.figure_view import make_figure
+@click.option("--style", type=click.Choice(["paper", "slide"]), default="paper", show_default=True)
+@click.option("--width", type=click.Choice(["column", "full"]), help="3.3 or 7 inches.  [default: the figure's own]")
+@click.option("--format", "formats", type=click.Choice(["png", "pdf", "svg"]), multiple=True, help="[default: all]")
+@click.option("--out", type=click.Path(path_type=Path, file_okay=False), help="Folder for the files.")
+def figure(
+    name: str | None,
+    folder: Path | None,
+    store: Path | None,
+    style: Literal["paper", "slide"],
+    width: Literal["column", "full"] | None,
+    formats: tuple[Literal["png", "pdf", "svg"], ...],
+    out: Path | None,
+) -> None:
+    """Make one figure or table of the paper from a sweep's output FOLDER; without a NAME, list what there is.
 
-    make_figure(name, _folder(folder), store)
+    NAME is 1 to 7, table1 to table6, or one of the list.
+    """
+    from aipo_lab.console.figure_view import list_figures, make_figure
+    from aipo_lab.figures.style import FORMATS, Look
+
+    if name is None:
+        list_figures()
+    else:
+        make_figure(name, _folder(folder), store, Look(style, width, formats or FORMATS), out)
 
 
 @main.command("lint")

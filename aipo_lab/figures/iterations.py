@@ -3,123 +3,112 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aipo_lab.benchmarks.metrics import BenchmarkMetrics
-from aipo_lab.figures.style import (
-    FULL_WIDTH_IN,
-    integer_ticks,
-    keep_to_rates,
-    legend_above,
-    new_figure,
-    print_style,
-    save,
-)
-from aipo_lab.figures.trajectories import Legend, Trajectory, best_trials, get_legend, get_trajectories
+from aipo_lab.figures.palette import ObjectiveStyle
+from aipo_lab.figures.style import PAPER, Look, drawing, integer_ticks, legend_above, panel_grid, save, scaled
+from aipo_lab.figures.trajectories import Legend, axis_label, get_legend, get_paths, joined
+from aipo_lab.results.repeats import NORMAL_95
 from aipo_lab.results.rows import ResultRow
 from aipo_lab.results.selection import SelectionRule
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from pandas import DataFrame
 
+ONE_PANEL = 8
+"""Objectives in one panel; of more, each has a panel of its own for the first metric."""
 _DODGE = 0.05  # iterations between neighbouring objectives, so that their error bars stay apart
+_MOST_MARKERS = 10
 
 
-@dataclass(frozen=True)
-class IterationsPanel:
-    """One metric over the iterations: `x` of every point is its iteration."""
+def get_iterations_data(rows: Sequence[ResultRow], metrics: BenchmarkMetrics, rule: SelectionRule) -> DataFrame:
+    """Judged, true-quality and length-controlled win rate and mean length (`y`) by iteration (`x`), as there are.
 
-    metric: str
-    label: str
-    trajectories: list[Trajectory]
-
-
-@dataclass(frozen=True)
-class IterationsData:
-    """The panels and how their lines are told apart; no panel where no trial has a complete point."""
-
-    panels: list[IterationsPanel]
-    legend: Legend
+    The columns of `get_paths`, by `y_metric`; empty where no trial has a complete point.
+    """
+    return get_paths(rows, metrics, rule, None, list(shown_metrics(metrics)))
 
 
-def shown_metrics(metrics: BenchmarkMetrics) -> list[tuple[str, str]]:
-    """The metrics of a benchmark's panels, with their labels: win rates and mean length, where it has them."""
-    wanted = [
-        (metrics.win_rate, metrics.win_rate_label),
-        (metrics.true_win_rate, "Win rate by true quality (%)"),
-        (metrics.lc_win_rate, "Length-controlled win rate (%)"),
-        (metrics.length, metrics.length_label),
-    ]
-    return [(metric, label) for metric, label in wanted if metric is not None]
+def shown_metrics(metrics: BenchmarkMetrics) -> list[str]:
+    """The metrics that have a panel, as far as the benchmark has them."""
+    wanted = [metrics.win_rate, metrics.true_win_rate, metrics.lc_win_rate, metrics.length]
+    return [metric for metric in wanted if metric is not None]
 
 
-def get_iterations_data(rows: Sequence[ResultRow], metrics: BenchmarkMetrics, rule: SelectionRule) -> IterationsData:
-    """Judged, true-quality and length-controlled win rate and mean length, where the benchmark has them."""
-    best = best_trials(rows, rule, metrics)
-    panels = [
-        IterationsPanel(metric, label, trajectories)
-        for metric, label in shown_metrics(metrics)
-        if (trajectories := get_trajectories(rows, None, metric, best))
-    ]
-    return IterationsData(panels, get_legend(rows))
-
-
-def draw_iterations(data: IterationsData, path_stem: Path) -> list[Path]:
-    """Draw the panels (two by two when there are four) at full page width; PNG and PDF, [] without panels."""
-    if not data.panels:
+def draw_iterations(data: DataFrame, path_stem: Path, look: Look = PAPER) -> list[Path]:
+    """Draw a panel for each metric, or of the first for each objective when there are more than eight."""
+    if data.empty:
         return []
-    n_columns = {1: 1, 2: 2, 3: 3}.get(len(data.panels), 2)
-    n_rows = -(-len(data.panels) // n_columns)
-    width_in = FULL_WIDTH_IN if n_columns > 1 else FULL_WIDTH_IN * 0.65
-    with print_style():
-        figure, axes = new_figure(width_in, 2.2 * n_rows + 0.45, n_rows, n_columns)
-        for panel_axes, panel in zip(axes, data.panels, strict=False):
-            _draw_panel(panel_axes, panel, data.legend)
-        for unused in axes[len(data.panels) :]:
-            unused.set_visible(False)
-        handles = _legend_handles(data)
-        legend_above(figure, handles)
-        return save(figure, path_stem)
+    with drawing(look):
+        legend = get_legend(data)
+        panels: list[tuple[str, Any]] = [("", panel) for _, panel in data.groupby("y_metric", sort=False)]
+        small = len(legend.styles) > ONE_PANEL
+        if small:
+            panels = [(objective, panels[0][1]) for objective in legend.styles]
+        most = 4 if small else 3 if len(panels) == 3 else 2
+        figure, axes, n_columns = panel_grid(len(panels), look, 1.5 if small else 1.95, most, share=small)
+        for number, (panel_axes, (only, panel)) in enumerate(zip(axes, panels, strict=True)):
+            _draw_panel(panel_axes, panel, legend, only)
+            if not small:
+                panel_axes.set_ylabel(axis_label(panel["y_metric"].iloc[0]))
+            if number >= len(panels) - n_columns:
+                panel_axes.set_xlabel("Iteration")
+        if small:
+            figure.supylabel(axis_label(data["y_metric"].iloc[0]), fontsize=scaled(7.5))
+        legend_above(figure, _handles(data, legend, small))
+        figure.align_ylabels()
+        return save(figure, path_stem, look)
 
 
-def _draw_panel(axes: Axes, panel: IterationsPanel, legend: Legend) -> None:
+def _draw_panel(axes: Axes, panel: DataFrame, legend: Legend, only: str) -> None:
     styles = list(legend.styles.values())
-    for trajectory in sorted(panel.trajectories, key=legend.is_bold):
-        style = legend.style(trajectory)
-        points = trajectory.points
-        if not legend.is_bold(trajectory):
-            axes.plot([p.x for p in points], [p.y for p in points], color=style.colour, linewidth=0.6, alpha=0.35)
-            continue
-        shift = (styles.index(style) - (len(styles) - 1) / 2) * _DODGE
-        axes.errorbar(
-            [p.x + shift * (p.iteration > 0) for p in points],
-            [p.y for p in points],
-            yerr=[p.se or 0.0 for p in points],
-            color=style.colour,
-            marker=style.marker,
-            markeredgecolor="white",
-            markeredgewidth=0.4,
-            markersize=5,
-            linewidth=1.4,
-            elinewidth=0.8,
-            capsize=1.5,
-        )
-    iterations = [p.iteration for t in panel.trajectories for p in t.points]
-    integer_ticks(axes, min(iterations), max(iterations))
-    axes.set_xlabel("Iteration")
-    axes.set_ylabel(panel.label)
-    keep_to_rates(axes)
+    thin = _strength(panel["trial"].nunique())
+    bold = panel["best_trial"] | legend.by_trial
+    if only:
+        bold &= panel["objective"] == only
+    for objective, paths in panel[~bold].groupby("objective", sort=False):
+        colour = legend.styles[objective].colour if only in ("", objective) else "#BBBBBB"
+        axes.plot(*joined(paths), color=colour, linewidth=scaled(0.6), alpha=thin, zorder=2)
+    for (objective, trial), path in panel[bold].groupby(["objective", "trial"], sort=False):
+        style = legend.style(trial, objective)
+        _draw_bold(axes, path, style, 0.0 if only else (styles.index(style) - (len(styles) - 1) / 2) * _DODGE)
+    integer_ticks(axes, int(panel["iteration"].min()), int(panel["iteration"].max()))
+    if only:
+        axes.set_title(legend.styles[only].name)
 
 
-def _legend_handles(data: IterationsData) -> list[Any]:
+def _draw_bold(axes: Axes, path: DataFrame, style: ObjectiveStyle, shift: float) -> None:
+    """A path with 95 % intervals; the picked iteration is ringed."""
+    x = path["x"] + shift * (path["iteration"] > 0)
+    every = -(-len(path) // _MOST_MARKERS)
+    axes.errorbar(x, path["y"], yerr=NORMAL_95 * path["y_se"].fillna(0.0), color=style.colour, linestyle=style.dash,
+                  marker=style.marker, markevery=every, errorevery=every, markersize=scaled(4.6),
+                  markeredgecolor="white", markeredgewidth=scaled(0.4), linewidth=scaled(1.3), elinewidth=scaled(0.7),
+                  capsize=scaled(1.4), zorder=3)  # fmt: skip
+    best = path["best"]
+    axes.plot(x[best], path["y"][best], linestyle="none", marker=style.marker, markersize=scaled(7.2), zorder=4,
+              color=style.colour, markeredgecolor="black", markeredgewidth=scaled(0.9))  # fmt: skip
+
+
+def _strength(n_trials: int) -> float:
+    """How strong thin lines are, so that many of them stay a background."""
+    return 0.35 if n_trials <= 60 else 0.15
+
+
+def _handles(data: DataFrame, legend: Legend, small: bool) -> list[Any]:
     from matplotlib.lines import Line2D
 
-    handles = [
-        Line2D([], [], color=style.colour, marker=style.marker, markersize=5, label=style.name)
-        for style in data.legend.styles.values()
-    ]
-    if any(not data.legend.is_bold(t) for panel in data.panels for t in panel.trajectories):
-        handles.append(Line2D([], [], color="#555555", linewidth=0.6, alpha=0.6, label="other trials"))
+    handles = [] if small else [
+        Line2D([], [], color=style.colour, marker=style.marker, linestyle=style.dash, markersize=scaled(4.6),
+               label=style.name)
+        for style in legend.styles.values()
+    ]  # fmt: skip
+    if not legend.by_trial and not data["best_trial"].all():
+        handles.append(Line2D([], [], color="#555555", linewidth=scaled(0.6), alpha=0.6, label="other trials"))
+    if data["best"].any():
+        rim: dict[str, Any] = {"markeredgecolor": "black", "markeredgewidth": scaled(0.9), "markersize": scaled(6.5)}
+        handles.append(Line2D([], [], linestyle="none", marker="o", color="#999999", label="best iteration", **rim))
     return handles

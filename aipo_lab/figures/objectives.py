@@ -1,176 +1,138 @@
-"""Figure: length against win rate of each objective over its hyperparameters (paper, Figure 7b-f)."""
+"""Figure: length against win rate of each objective over its hyperparameters (paper, Figure 7)."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aipo_lab.benchmarks.metrics import BenchmarkMetrics
-from aipo_lab.figures.palette import (
-    GREY,
-    SETTING_COLOURS,
-    SETTING_MARKERS,
-    objective_name,
-    setting_label,
-    varying_hyperparameters,
-)
-from aipo_lab.figures.style import FULL_WIDTH_IN, legend_above, new_figure, print_style, rate_range, save
-from aipo_lab.figures.trajectories import Trajectory, base_points, best_trials, get_trajectories
+from aipo_lab.figures.palette import GREY, KNOWN_STYLES, objective_name, setting_label
+from aipo_lab.figures.scales import Scale, get_scales, hyperparameters, sequential_map
+from aipo_lab.figures.style import PAPER, SMALLEST_PT, Look, drawing, legend_above, panel_grid, save, scaled
+from aipo_lab.figures.trajectories import axis_label, base_points, get_paths
+from aipo_lab.figures.view import View, base_look, draw_base, get_view
 from aipo_lab.results.rows import ResultRow
 from aipo_lab.results.selection import SelectionRule
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+    from pandas import DataFrame
 
-NAMED_SETTINGS = len(SETTING_COLOURS)  # beyond these the lines of a panel can no longer be told apart
-
-
-@dataclass(frozen=True)
-class Setting:
-    """One trial of a panel; `label` is None beyond those that can be told apart, "" for a single one."""
-
-    label: str | None
-    trajectory: Trajectory
+_MANY = 40
+_NUMBERED = 6
 
 
-@dataclass(frozen=True)
-class ObjectivePanel:
-    """One objective: its title names the hyperparameters its trials share, the labels those that vary."""
+def get_objectives_data(rows: Sequence[ResultRow], metrics: BenchmarkMetrics, rule: SelectionRule) -> DataFrame:
+    """Every point by length (`x`) and judged win rate (`y`), with a column for each hyperparameter.
 
-    objective: str
-    title: str
-    settings: list[Setting]
-    base: list[tuple[float, float]]
+    The columns of `get_paths`; empty where the benchmark has no length or no trial a complete point.
+    """
+    return get_paths(rows, metrics, rule, metrics.length, [metrics.win_rate] if metrics.length is not None else [])
 
 
-@dataclass(frozen=True)
-class ObjectivesData:
-    """Panels in palette order with axis labels and the ranges (low, high) of all points."""
+def draw_objectives(data: DataFrame, path_stem: Path, look: Look = PAPER) -> list[Path]:
+    """Draw a panel for each objective on equal axes; [] without points.
 
-    panels: list[ObjectivePanel]
-    x_label: str
-    y_label: str
-    x_range: tuple[float, float]
-    y_range: tuple[float, float]
-
-
-def get_objectives_data(rows: Sequence[ResultRow], metrics: BenchmarkMetrics, rule: SelectionRule) -> ObjectivesData:
-    """One panel per objective; none where the benchmark has no length or no trial has a complete point."""
-    if metrics.length is None:
-        return ObjectivesData([], "", "", (0.0, 1.0), (0.0, 1.0))
-    best = best_trials(rows, rule, metrics)
-    trajectories = get_trajectories(rows, metrics.length, metrics.win_rate, best)
-    groups: dict[str, list[Trajectory]] = {}
-    for trajectory in trajectories:
-        groups.setdefault(trajectory.objective, []).append(trajectory)
-    points = [p for t in trajectories for p in t.points] or []
-    return ObjectivesData(
-        [_panel(rows, objective, group) for objective, group in groups.items()],
-        metrics.length_label,
-        metrics.win_rate_label,
-        _padded_range([p.x for p in points]),
-        rate_range(*_padded_range([p.y for p in points]), metrics.win_rate_label),
-    )
-
-
-def _panel(rows: Sequence[ResultRow], objective: str, group: list[Trajectory]) -> ObjectivePanel:
-    varying = varying_hyperparameters(row for row in rows if row.contender == objective)
-    shared = {name: text for name, text in group[0].hyperparameters.items() if name not in varying}
-    constants = setting_label(shared)
-    title = objective_name(objective) + (f" ({constants})" if constants else "")
-    named = _named(group)
-    settings = [Setting(setting_label(t.hyperparameters, varying) if t in named else None, t) for t in group]
-    return ObjectivePanel(objective, title, settings, base_points(group))
-
-
-def _named(group: list[Trajectory]) -> list[Trajectory]:
-    """The trials that get a colour and a label: all when they are few, else the best and the first others."""
-    if len(group) <= NAMED_SETTINGS:
-        return group
-    return sorted(group, key=lambda t: not t.is_best)[: NAMED_SETTINGS - 1]
-
-
-def _padded_range(values: list[float]) -> tuple[float, float]:
-    if not values:
-        return (0.0, 1.0)
-    margin = 0.06 * (max(values) - min(values)) or 0.05 * abs(values[0]) or 1.0
-    return (min(values) - margin, max(values) + margin)
-
-
-def draw_objectives(data: ObjectivesData, path_stem: Path) -> list[Path]:
-    """Draw the panels with equal axes, three to a row at full width; PNG and PDF, [] without panels."""
-    if not data.panels:
+    Within a panel lightness stands for the hyperparameter with most values and the line style for the second.
+    """
+    if data.empty:
         return []
-    n_columns = min(3, len(data.panels))
-    n_rows = -(-len(data.panels) // n_columns)
-    width_in = FULL_WIDTH_IN * (0.55, 0.8, 1.0)[n_columns - 1]
-    with print_style():
-        figure, axes = new_figure(width_in, 2.15 * n_rows + 0.3, n_rows, n_columns, share=True)
-        for panel_axes, panel in zip(axes, data.panels, strict=False):
-            _draw_panel(panel_axes, panel)
-        axes[0].set(xlim=data.x_range, ylim=data.y_range)
-        _draw_shared_legend(figure, axes, len(data.panels), n_columns)
-        figure.supxlabel(data.x_label, fontsize=8)
-        figure.supylabel(data.y_label, fontsize=8)
-        return save(figure, path_stem)
+    with drawing(look):
+        groups = list(data.groupby("objective", sort=False))
+        figure, axes, _ = panel_grid(len(groups), look, 1.95, 3 if len(groups) <= 9 else 4, share=True)
+        view = get_view(data)
+        for panel_axes, (objective, panel) in zip(axes, groups, strict=True):
+            _draw_panel(panel_axes, panel, objective, view)
+        axes[0].set(xlim=view.x_range, ylim=view.y_range)
+        legend_above(figure, _handles(data))
+        size = scaled(7.5)
+        figure.supxlabel(axis_label(data["x_metric"].iloc[0]), fontsize=size)
+        figure.supylabel(axis_label(data["y_metric"].iloc[0]), fontsize=size)
+        return save(figure, path_stem, look)
 
 
-def _draw_panel(axes: Axes, panel: ObjectivePanel) -> None:
-    named = 0
-    for setting in panel.settings:
-        colour, marker = GREY, "."
-        if setting.label is not None:
-            colour, marker = SETTING_COLOURS[named], SETTING_MARKERS[named]
-            named += 1
-        _draw_setting(axes, setting, colour, marker)
-    if panel.base:
-        axes.plot(*zip(*panel.base, strict=True), **_BASE)
-    others = sum(setting.label is None for setting in panel.settings)
-    if others:
-        axes.plot([], [], color=GREY, linewidth=0.7, label=f"{others} others")
-    axes.set_title(panel.title)
-    if axes.get_legend_handles_labels()[1]:
-        axes.legend(loc="lower right", handlelength=1.4, labelspacing=0.25, borderaxespad=0.2)
+def panel_title(panel: DataFrame, objective: str) -> str:
+    """The objective and the hyperparameters that all its trials share."""
+    known = panel[hyperparameters(panel)].dropna(axis=1, how="all")
+    shared = {name: str(known[name].iloc[0]) for name in known if known[name].nunique(dropna=False) == 1}
+    constants = setting_label({name: text for name, text in shared.items() if "." not in name})
+    return objective_name(objective) + (f" ({constants})" if constants else "")
 
 
-_BASE: dict[str, Any] = {
-    "linestyle": "none", "marker": "s", "markersize": 5, "markerfacecolor": "white",
-    "markeredgecolor": "black", "markeredgewidth": 1.1, "zorder": 4,
-}  # fmt: skip
-_STAR: dict[str, Any] = {
-    "linestyle": "none", "marker": "*", "markersize": 11, "markeredgecolor": "black", "markeredgewidth": 0.7,
-    "zorder": 5,
-}  # fmt: skip
+def _draw_panel(axes: Axes, panel: DataFrame, objective: str, view: View) -> None:
+    from matplotlib.collections import LineCollection
+
+    coloured, dashed = get_scales(panel)
+    n_trials = panel["trial"].nunique()
+    own = KNOWN_STYLES[objective].colour if objective in KNOWN_STYLES else GREY
+    shown = panel[panel["iteration"] >= view.first]
+    segments, colours, dashes = [], [], []
+    for _, path in shown.groupby("trial", sort=False):
+        segments.append(path[["x", "y"]].to_numpy())
+        colours.append(own if coloured is None else _looks(coloured, path.iloc[0], "colour", GREY))
+        dashes.append("-" if dashed is None else _looks(dashed, path.iloc[0], "dash", "-"))
+    width = scaled(1.1 if n_trials <= _MANY else 0.5)
+    axes.add_collection(LineCollection(segments, colors=colours, linestyles=dashes, linewidths=width, zorder=2))
+    _draw_points(axes, shown[shown["iteration"] > 0], dict(zip(shown["trial"].unique(), colours, strict=True)))
+    draw_base(axes, base_points(panel), view, named=False)
+    axes.set_title(panel_title(panel, objective))
+    _explain(axes, coloured, dashed)
 
 
-def _draw_setting(axes: Axes, setting: Setting, colour: str, marker: str) -> None:
-    trajectory = setting.trajectory
-    points = trajectory.points
-    trained = [k for k, point in enumerate(points) if point.iteration > 0]
-    axes.plot(
-        [p.x for p in points], [p.y for p in points], color=colour, marker=marker, markevery=trained,
-        linewidth=0.6 if setting.label is None else 1.1, markeredgecolor="white", markeredgewidth=0.3,
-        label=setting.label or None, zorder=2 if setting.label is None else 3,
-    )  # fmt: skip
-    for point in trajectory.trained:
-        if point.iteration == trajectory.best_iteration:
-            axes.plot([point.x], [point.y], color=colour, **_STAR)
+def _looks(scale: Scale, point: Any, what: str, otherwise: Any) -> Any:
+    value = point[scale.name]
+    return getattr(scale, what)(value) if isinstance(value, str) else otherwise
 
 
-def _draw_shared_legend(figure: Figure, axes: list[Axes], n_panels: int, n_columns: int) -> None:
-    """What all panels share goes into the first unused cell, above the panels where every cell is used."""
+def _draw_points(axes: Axes, trained: DataFrame, colours: dict[str, Any]) -> None:
+    """Dots, the picked point ringed with its iteration beside it."""
+    size = scaled(3.2 if len(colours) <= _MANY else 1.8)
+    own = [colours[trial] for trial in trained["trial"]]
+    axes.scatter(trained["x"], trained["y"], c=own, s=size**2, edgecolors="white", linewidths=scaled(0.3), zorder=3)
+    for point in trained[trained["best"]].itertuples():
+        axes.plot([point.x], [point.y], color=colours[point.trial], zorder=5, **_ring())
+        axes.annotate(str(point.iteration), (point.x, point.y), xytext=(-scaled(5), scaled(5)), ha="right",
+                      va="center", textcoords="offset points", fontsize=scaled(SMALLEST_PT), zorder=6)  # fmt: skip
+
+
+def _explain(axes: Axes, coloured: Scale | None, dashed: Scale | None) -> None:
+    """Names of the values in a corner, or a colour bar there."""
+    from matplotlib.cm import ScalarMappable
     from matplotlib.lines import Line2D
 
-    best = Line2D([], [], color="white", **(_STAR | {"markersize": 9}), label="best trial")
-    line = Line2D([], [], color=GREY, marker=".", label="one setting's iterations")
-    handles = [Line2D([], [], **_BASE, label="base model"), line, best]
-    for index, unused in enumerate(axes[n_panels:], start=n_panels):
-        unused.set_axis_off()
-        axes[index - n_columns].tick_params(labelbottom=True)
-    if n_panels < len(axes):
-        axes[n_panels].legend(handles=handles, loc="center", fontsize=8, labelspacing=0.8)
-    else:
-        legend_above(figure, handles)
+    handles = []
+    if coloured is not None and coloured.continuous:
+        bar_axes = axes.inset_axes((0.5, 0.17, 0.45, 0.05))
+        bar = axes.figure.colorbar(ScalarMappable(coloured.norm(), sequential_map()), cax=bar_axes,
+                                   orientation="horizontal")  # fmt: skip
+        bar.set_label(coloured.symbol, fontsize=scaled(SMALLEST_PT + 0.5), labelpad=scaled(0.5))
+        numbers = coloured.numbers or ()
+        bar.set_ticks([min(numbers), max(numbers)], labels=[f"{min(numbers):.3g}", f"{max(numbers):.3g}"])
+        bar.minorticks_off()
+        bar.ax.tick_params(labelsize=scaled(SMALLEST_PT), length=scaled(1.5), pad=scaled(1))
+        bar.outline.set_linewidth(scaled(0.4))
+    elif coloured is not None:
+        handles += [Line2D([], [], color=coloured.colour(one), label=coloured.label(one)) for one in coloured.values]
+    if dashed is not None:
+        handles += [Line2D([], [], color="#444444", linestyle=dashed.dash(one), label=dashed.label(one))
+                    for one in dashed.values]  # fmt: skip
+    if handles:
+        above = coloured is not None and coloured.continuous
+        axes.legend(handles=handles, loc="lower right", fontsize=scaled(6.5), handlelength=1.8, labelspacing=0.2,
+                    borderaxespad=0.2, bbox_to_anchor=(1.0, 0.24) if above else None)  # fmt: skip
+
+
+def _ring() -> dict[str, Any]:
+    return {"linestyle": "none", "marker": "o", "markersize": scaled(5.6), "markeredgecolor": "black",
+            "markeredgewidth": scaled(1.0)}  # fmt: skip
+
+
+def _handles(data: DataFrame) -> list[Any]:
+    from matplotlib.lines import Line2D
+
+    handles = [Line2D([], [], **base_look(), label="base model")] if (data["iteration"] == 0).any() else []
+    handles.append(Line2D([], [], color=GREY, marker="o", markersize=scaled(3.2), label="one setting's iterations"))
+    if data["best"].any():
+        handles.append(Line2D([], [], color="white", **_ring(), label="best, with its iteration"))
+    return handles

@@ -7,99 +7,83 @@ of the benchmark. Where the score goes on rising while quality does not, the ran
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aipo_lab.benchmarks.metrics import BenchmarkMetrics
-from aipo_lab.figures.palette import SETTING_COLOURS, SETTING_MARKERS
-from aipo_lab.figures.style import FULL_WIDTH_IN, integer_ticks, legend_above, new_figure, print_style, save
+from aipo_lab.figures.palette import DASHES, SETTING_COLOURS, SETTING_MARKERS
+from aipo_lab.figures.style import PAPER, Look, drawing, integer_ticks, legend_above, panel_grid, save, scaled
+from aipo_lab.results.repeats import NORMAL_95
 from aipo_lab.results.rows import ResultRow
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from pandas import DataFrame
 
 SCORE, ACCURACY = "rank/mean_score", "rank/accuracy"
 
 
-@dataclass(frozen=True)
-class RankedPoint:
-    """One iteration: what the mean score has gained since iteration 0 (logits), and the true quality with its error."""
-
-    iteration: int
-    score_gain: float
-    quality: float
-    quality_se: float
+OVER_OPTIMISATION_COLUMNS = ("trial", "accuracy", "iteration", "score_gain", "quality", "quality_se")
 
 
-@dataclass(frozen=True)
-class RankerPath:
-    """One trial. `accuracy`: of its ranker on held-out pairs at iteration 0, in percent."""
+def get_over_optimisation_data(rows: Sequence[ResultRow], metrics: BenchmarkMetrics) -> DataFrame:
+    """Trials with a trained ranker, where quality is known, the worst ranker first.
 
-    trial: str
-    accuracy: float
-    points: tuple[RankedPoint, ...]
+    Columns: `trial`; `accuracy` of its ranker on held-out pairs at iteration 0, in percent; `iteration`; `score_gain`,
+    what the mean score (logits) has gained since the first; `quality` and `quality_se`. The last iteration has no
+    ranking, hence no point.
+    """
+    import pandas as pd
 
-
-@dataclass(frozen=True)
-class OverOptimisationData:
-    """The trials by the accuracy of their rankers, the worst first."""
-
-    paths: list[RankerPath]
-
-
-def get_over_optimisation_data(rows: Sequence[ResultRow], metrics: BenchmarkMetrics) -> OverOptimisationData:
-    """Trials with a trained ranker, where quality is known. The last iteration has no ranking, hence no point."""
     quality = metrics.quality
-    if quality is None:
-        return OverOptimisationData([])
     by_trial: dict[str, list[ResultRow]] = {}
     for row in rows:
-        if row.state == "complete" and all(row.value(name) is not None for name in (SCORE, ACCURACY, quality)):
+        if (
+            quality
+            and row.state == "complete"
+            and all(row.value(one) is not None for one in (SCORE, ACCURACY, quality))
+        ):
             by_trial.setdefault(row.trial, []).append(row)
-    paths = [_path(trial, sorted(own, key=lambda row: row.iteration), quality) for trial, own in by_trial.items()]
-    return OverOptimisationData(sorted(paths, key=lambda path: (path.accuracy, path.trial)))
+    lines = []
+    for trial, group in by_trial.items():
+        own = sorted(group, key=lambda row: row.iteration)
+        first = own[0].metrics
+        for row in own:
+            gain, error = row.metrics[SCORE] - first[SCORE], row.metrics.get(f"{quality}_se", 0.0)
+            lines.append((trial, first[ACCURACY], row.iteration, gain, row.metrics[quality or ""], error))
+    data = pd.DataFrame(lines, columns=list(OVER_OPTIMISATION_COLUMNS))
+    return data.sort_values(["accuracy", "trial", "iteration"], ignore_index=True)
 
 
-def _path(trial: str, rows: Sequence[ResultRow], quality: str) -> RankerPath:
-    first = rows[0].metrics[SCORE]
-    points = [
-        RankedPoint(row.iteration, row.metrics[SCORE] - first, row.metrics[quality], row.standard_error(quality) or 0.0)
-        for row in rows
-    ]
-    return RankerPath(trial, rows[0].metrics[ACCURACY], tuple(points))
-
-
-def draw_over_optimisation(data: OverOptimisationData, path_stem: Path) -> list[Path]:
-    """Score and quality over the iterations, and one against the other; PNG and PDF, [] without trained rankers."""
-    if not data.paths:
+def draw_over_optimisation(data: DataFrame, path_stem: Path, look: Look = PAPER) -> list[Path]:
+    """Score and quality over iterations, and one against the other; [] without trained rankers."""
+    if data.empty:
         return []
-    with print_style():
-        figure, (scores, qualities, both) = new_figure(FULL_WIDTH_IN, 2.6, 1, 3)
+    with drawing(look):
+        figure, (scores, qualities, both), _ = panel_grid(3, look, 2.2)
         handles = []
-        for number, path in enumerate(data.paths):
-            look = _look(number)
-            steps = [point.iteration for point in path.points]
-            gains, truths = ([getattr(p, name) for p in path.points] for name in ("score_gain", "quality"))
-            (line,) = scores.plot(steps, gains, **look, label=f"{path.accuracy:.0f} % right")
-            errors = [point.quality_se for point in path.points]
-            qualities.errorbar(steps, truths, yerr=errors, elinewidth=0.8, capsize=1.5, **look)
-            both.plot(gains, truths, **look)
+        for number, (_, path) in enumerate(data.groupby("trial", sort=False)):
+            one, steps = _look(number), path["iteration"]
+            (line,) = scores.plot(steps, path["score_gain"], **one, label=f"{path['accuracy'].iloc[0]:.0f} % right")
+            qualities.errorbar(steps, path["quality"], yerr=NORMAL_95 * path["quality_se"], elinewidth=scaled(0.7),
+                               capsize=scaled(1.4), **one)  # fmt: skip
+            both.plot(path["score_gain"], path["quality"], **one)
             handles.append(line)
-        last = max(point.iteration for path in data.paths for point in path.points)
+        last = int(data["iteration"].max())
         _label(scores, "Iteration", "The ranker's mean score (gain)", last)
         _label(qualities, "Iteration", "True quality", last)
         _label(both, "The ranker's mean score (gain)", "True quality")
         legend_above(figure, handles)
-        return save(figure, path_stem)
+        return save(figure, path_stem, look)
 
 
 def _look(number: int) -> dict[str, Any]:
     return {
         "color": SETTING_COLOURS[number % len(SETTING_COLOURS)],
         "marker": SETTING_MARKERS[number % len(SETTING_MARKERS)],
+        "linestyle": DASHES[number // len(SETTING_COLOURS) % len(DASHES)],
         "markeredgecolor": "white",
-        "markeredgewidth": 0.4,
+        "markeredgewidth": scaled(0.4),
     }
 
 

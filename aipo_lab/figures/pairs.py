@@ -5,17 +5,16 @@ Data are rows of `analysis.jsonl` (stage `analyse`), a panel for each set of pai
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from aipo_lab.figures.style import COLUMN_WIDTH_IN, FULL_WIDTH_IN, legend_above, new_figure, print_style, save
+from aipo_lab.figures.style import PAPER, Look, drawing, legend_above, panel_grid, save, scaled
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-
-    from aipo_lab.curation.correlation import Correlation
+    from pandas import DataFrame
 
 Rows = Sequence[Mapping[str, Any]]
 
@@ -26,132 +25,113 @@ DRAWN_POINTS = 3000
 """Points of a cloud that are drawn, evenly through the pairs; coefficients are of all."""
 
 
-@dataclass(frozen=True)
-class Cloud:
-    """Points (x, y) of one kind: `chosen`, `rejected` or `pair`."""
+def get_logps_by_length_data(analyses: Mapping[str, Rows]) -> DataFrame:
+    """Figure 5: every response by its length (`x`, tokens) and its log-probability under theta_t (`y`, nats).
 
-    kind: str
-    x: list[float]
-    y: list[float]
-
-
-@dataclass(frozen=True)
-class PairsPanel:
-    """One set of pairs; the coefficients are of all its points together, None where x or y is constant."""
-
-    title: str
-    clouds: list[Cloud]
-    pearson: Correlation | None
-    spearman: Correlation | None
-
-    @property
-    def rho(self) -> str:
-        """Both coefficients, named, as the panel shows them."""
-        both = (("Pearson", self.pearson), ("Spearman", self.spearman))
-        return "\n".join(f"{name} ρ = {_signed(one)}" for name, one in both)
-
-
-@dataclass(frozen=True)
-class PairsData:
-    """The panels of a figure with its axis labels; `zero_lines` marks where both axes are 0."""
-
-    panels: list[PairsPanel]
-    x_label: str
-    y_label: str
-    zero_lines: bool
-
-
-def get_logps_by_length_data(analyses: Mapping[str, Rows]) -> PairsData:
-    """Figure 5: every response by its length and its log-probability under theta_t.
-
+    Columns `figure`, `title` (of its set of pairs), `kind` (`chosen` or `rejected`), `pair` (its number), `x`, `y`.
     `analyses`: rows by title, at most `MOST_PANELS` of which are taken.
     """
-    panels = []
-    for title, rows in _taken(analyses):
-        clouds = [
-            Cloud(role, _values(rows, f"{role}_tokens"), _values(rows, f"{role}_logps"))
-            for role in ("chosen", "rejected")
-        ]
-        panels.append(_panel(title, clouds))
-    return PairsData(panels, "Response length (tokens)", r"$\log\,\pi_\mathrm{ref}(y|x)$ (nats)", zero_lines=False)
+    columns = {role: (f"{role}_tokens", f"{role}_logps") for role in ("chosen", "rejected")}
+    return _points("figure5", analyses, columns)
 
 
-def get_s_ref_by_length_difference_data(analyses: Mapping[str, Rows]) -> PairsData:
-    """Figure 6: every pair by |y_w| - |y_l| and s_ref; see `get_logps_by_length_data`."""
-    panels = [
-        _panel(title, [Cloud("pair", _values(rows, "length_difference_tokens"), _values(rows, "s_ref"))])
-        for title, rows in _taken(analyses)
+def get_s_ref_by_length_difference_data(analyses: Mapping[str, Rows]) -> DataFrame:
+    """Figure 6: every pair by |y_w| - |y_l| (`x`, tokens) and s_ref (`y`, nats), kind `pair`; columns as Figure 5."""
+    return _points("figure6", analyses, {"pair": ("length_difference_tokens", "s_ref")})
+
+
+def _points(figure: str, analyses: Mapping[str, Rows], columns: Mapping[str, tuple[str, str]]) -> DataFrame:
+    import pandas as pd
+
+    taken = [(title, rows) for title, rows in analyses.items() if rows][:MOST_PANELS]
+    lines = [
+        (figure, title, kind, number, row[x], row[y])
+        for title, rows in taken
+        for kind, (x, y) in columns.items()
+        for number, row in enumerate(rows)
     ]
-    return PairsData(panels, r"$|y_w| - |y_l|$ (tokens)", r"$s_\mathrm{ref}$ (nats)", zero_lines=True)
+    return pd.DataFrame(lines, columns=["figure", "title", "kind", "pair", "x", "y"])
 
 
-def _values(rows: Rows, name: str) -> list[float]:
-    return [row[name] for row in rows]
+def get_coefficients(data: DataFrame) -> DataFrame:
+    """Pearson's and Spearman's rho of each set's points together: `title`, `name`, `rho`, `rho_se` over pairs, `n`.
 
+    A set whose x or y is constant has none.
+    """
+    import pandas as pd
 
-def _taken(analyses: Mapping[str, Rows]) -> list[tuple[str, Rows]]:
-    return [(title, rows) for title, rows in analyses.items() if rows][:MOST_PANELS]
-
-
-def _panel(title: str, clouds: list[Cloud]) -> PairsPanel:
     from aipo_lab.curation.correlation import pearson, spearman
 
-    x = [list(values) for values in zip(*(cloud.x for cloud in clouds), strict=True)]
-    y = [list(values) for values in zip(*(cloud.y for cloud in clouds), strict=True)]
-    return PairsPanel(title, clouds, pearson(x, y), spearman(x, y))
+    lines = []
+    for title, panel in data.groupby("title", sort=False):
+        pairs = [one for _, one in panel.groupby("pair", sort=True)]
+        x, y = ([list(one[axis]) for one in pairs] for axis in ("x", "y"))
+        for name, found in (("Pearson", pearson(x, y)), ("Spearman", spearman(x, y))):
+            if found is not None:
+                lines.append((title, name, found.value, math.nan if found.se is None else found.se, found.n))
+    return pd.DataFrame(lines, columns=["title", "name", "rho", "rho_se", "n"])
 
 
-def _signed(one: Correlation | None) -> str:
-    if one is None:
-        return "–"
-    return f"{one.value:+.2f}".replace("-", "−") + ("" if one.se is None else f" ± {one.se:.2f}")
-
-
-def draw_pairs(data: PairsData, path_stem: Path) -> list[Path]:
-    """Draw the panels, up to three in a row, on equal axes; PNG and PDF, [] without panels."""
-    if not data.panels:
+def draw_pairs(data: DataFrame, path_stem: Path, look: Look = PAPER) -> list[Path]:
+    """Draw a panel for each set of pairs, up to three in a row, on equal axes; [] without pairs."""
+    if data.empty:
         return []
-    n_columns = min(3, len(data.panels))
-    n_rows = -(-len(data.panels) // n_columns)
-    width_in = COLUMN_WIDTH_IN if n_columns == 1 else FULL_WIDTH_IN
-    with print_style():
-        figure, axes = new_figure(width_in, 2.4 * n_rows + 0.4, n_rows, n_columns, share=True)
-        for panel_axes, panel in zip(axes, data.panels, strict=False):
-            _draw_panel(panel_axes, panel, data.zero_lines)
-        for unused in axes[len(data.panels) :]:
-            unused.set_visible(False)
-        if len(data.panels[0].clouds) > 1:
-            legend_above(figure, _handles(data.panels[0]))
-        figure.supxlabel(data.x_label, fontsize=8)
-        figure.supylabel(data.y_label, fontsize=8)
-        return save(figure, path_stem)
+    figure_name = data["figure"].iloc[0]
+    with drawing(look):
+        groups = list(data.groupby("title", sort=False))
+        figure, axes, _ = panel_grid(len(groups), look, 2.0, share=True)
+        rhos = get_coefficients(data)
+        for panel_axes, (title, panel) in zip(axes, groups, strict=True):
+            _draw_panel(panel_axes, title, panel, rhos[rhos["title"] == title], figure_name == "figure6")
+        kinds = list(dict.fromkeys(data["kind"]))
+        if len(kinds) > 1:
+            legend_above(figure, _handles(kinds))
+        x_label, y_label = _LABELS[figure_name]
+        figure.supxlabel(x_label, fontsize=scaled(7.5))
+        figure.supylabel(y_label, fontsize=scaled(7.5))
+        return save(figure, path_stem, look)
 
 
-def _draw_panel(axes: Axes, panel: PairsPanel, zero_lines: bool) -> None:
+def _draw_panel(axes: Axes, title: str, panel: DataFrame, rhos: DataFrame, zero_lines: bool) -> None:
     if zero_lines:
         for line in (axes.axhline, axes.axvline):
-            line(0, color="black", linewidth=0.6, zorder=1.5)
-    for cloud in panel.clouds:
-        colour, marker = LOOKS[cloud.kind]
-        step = -(-len(cloud.x) // DRAWN_POINTS)
-        look: dict[str, Any] = {"s": 9, "color": colour, "marker": marker, "alpha": 0.45, "linewidths": 0}
-        axes.scatter(cloud.x[::step], cloud.y[::step], rasterized=True, **look)
-    axes.set_title(f"{panel.title} ({len(panel.clouds[0].x)} pairs)")
+            line(0, color="black", linewidth=scaled(0.6), zorder=1.5)
+    for kind, cloud in panel.groupby("kind", sort=False):
+        colour, marker = LOOKS[kind]
+        shown = cloud.iloc[:: -(-len(cloud) // DRAWN_POINTS)]
+        axes.scatter(shown["x"], shown["y"], rasterized=True, s=scaled(3.0) ** 2, color=colour, marker=marker,
+                     alpha=0.45, linewidths=0)  # fmt: skip
+    axes.set_title(f"{title} ({panel['pair'].nunique()} pairs)")
     axes.text(
-        0.97, 0.96, panel.rho, transform=axes.transAxes, ha="right", va="top", fontsize=7.5,
+        0.97, 0.96, rho_text(rhos), transform=axes.transAxes, ha="right", va="top", fontsize=scaled(6.5),
         bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1.5},
     )  # fmt: skip
 
 
-def _handles(panel: PairsPanel) -> list[Any]:
+def rho_text(rhos: DataFrame) -> str:
+    """The coefficients of one set as its panel shows them, with their standard errors."""
+    if rhos.empty:
+        return "ρ = –"
+    return "\n".join(f"{one['name']} ρ = {_signed(one.rho, one.rho_se)}" for _, one in rhos.iterrows())
+
+
+def _signed(value: float, se: float) -> str:
+    return f"{value:+.2f}".replace("-", "−") + ("" if math.isnan(se) else f" ± {se:.2f}")
+
+
+def _handles(kinds: Sequence[str]) -> list[Any]:
     from matplotlib.lines import Line2D
 
     return [
-        Line2D([], [], color=LOOKS[c.kind][0], marker=LOOKS[c.kind][1], linestyle="none", markersize=4.5, label=c.kind)
-        for c in panel.clouds
+        Line2D([], [], color=LOOKS[kind][0], marker=LOOKS[kind][1], linestyle="none", markersize=scaled(4), label=kind)
+        for kind in kinds
     ]
 
 
+_LABELS = {
+    "figure5": ("Response length (tokens)", r"$\log\,\pi_\mathrm{ref}(y|x)$ (nats)"),
+    "figure6": (r"$|y_w| - |y_l|$ (tokens)", r"$s_\mathrm{ref}$ (nats)"),
+}
 FIGURES = {
     "figure5_pairs": get_logps_by_length_data,
     "figure6_pairs": get_s_ref_by_length_difference_data,

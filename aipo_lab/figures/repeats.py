@@ -2,39 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aipo_lab.benchmarks.metrics import BenchmarkMetrics
+from aipo_lab.figures.labels import Label, place_labels
 from aipo_lab.figures.palette import (
+    KNOWN_STYLES,
     ObjectiveStyle,
     objective_name,
     objective_styles,
     setting_label,
     varying_hyperparameters,
 )
-from aipo_lab.figures.style import (
-    COLUMN_WIDTH_IN,
-    FULL_WIDTH_IN,
-    keep_to_rates,
-    legend_above,
-    new_figure,
-    print_style,
-    save,
-)
+from aipo_lab.figures.style import PAPER, Look, drawing, lay_out, legend_above, panel_grid, save, scaled
+from aipo_lab.figures.trajectories import axis_label, base_points
+from aipo_lab.figures.view import base_look
 from aipo_lab.results.repeats import Configuration, Estimate, estimate, repeated_rows
 from aipo_lab.results.rows import ResultRow
 from aipo_lab.results.selection import pareto_front
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from pandas import DataFrame
 
-BASE_STYLE: dict[str, Any] = {
-    "linestyle": "none", "marker": "s", "markersize": 6, "markerfacecolor": "white",
-    "markeredgecolor": "black", "markeredgewidth": 1.2, "zorder": 4,
-}  # fmt: skip
+MOST_LABELS = 8
+"""Configurations named beside their points; of more, the names stand above the panels."""
 
 
 @dataclass(frozen=True)
@@ -61,27 +56,30 @@ class RepeatedPath:
         return self.points[-1]
 
 
-@dataclass(frozen=True)
-class RepeatsPanel:
-    """Configurations by length (x) and a win rate (y)."""
-
-    x_label: str
-    y_label: str
-    paths: list[RepeatedPath]
+REPEATS_COLUMNS = (
+    *("x_metric", "y_metric", "label", "key", "iteration", "seeds"),
+    *("x", "x_half", "y", "y_half", "on_front", "last"),
+)
 
 
-def get_repeats_data(rows: Sequence[ResultRow], metrics: BenchmarkMetrics) -> list[RepeatsPanel]:
-    """The judged win rate's panel and, where truth is known, the true one's; none without several seeds or a length."""
-    if metrics.length is None:
-        return []
-    wanted = [(metrics.win_rate, metrics.win_rate_label)]
-    if metrics.true_win_rate is not None:
-        wanted.append((metrics.true_win_rate, "Win rate by true quality (%)"))
-    return [
-        RepeatsPanel(metrics.length_label, label, paths)
-        for metric, label in wanted
-        if (paths := get_repeated_paths(rows, metrics.length, metric))
-    ]
+def get_repeats_data(rows: Sequence[ResultRow], metrics: BenchmarkMetrics) -> DataFrame:
+    """Means over seeds by length (`x`) and judged and, where truth is known, true win rate (`y`).
+
+    Columns: `x_metric`, `y_metric`, `label`, `key` (what its look belongs to), `iteration`, `seeds`; `x`, `x_half`,
+    `y`, `y_half` with half widths of 95 % intervals, NaN with one seed; `last`: of the last iteration, `on_front`: no
+    other's last mean beats it. Empty without several seeds or a length.
+    """
+    import pandas as pd
+
+    lines = [
+        (metrics.length, metric, path.label, path.style.name, p.iteration, p.y.n, p.x.mean, p.x.half_width, p.y.mean,
+         p.y.half_width, path.on_front, p is path.last)
+        for metric in (metrics.win_rate, metrics.true_win_rate)
+        if metrics.length is not None and metric is not None
+        for path in get_repeated_paths(rows, metrics.length, metric)
+        for p in path.points
+    ]  # fmt: skip
+    return pd.DataFrame(lines, columns=list(REPEATS_COLUMNS)).astype({"x_half": float, "y_half": float})
 
 
 def get_repeated_paths(rows: Sequence[ResultRow], x_metric: str, y_metric: str) -> list[RepeatedPath]:
@@ -119,49 +117,65 @@ def labels(rows: Sequence[ResultRow]) -> dict[Configuration, str]:
     return named
 
 
-def draw_repeats(panels: Sequence[RepeatsPanel], path_stem: Path) -> list[Path]:
-    """Draw one panel at column width or two at full width; PNG and PDF, [] without panels."""
-    if not panels:
+def draw_repeats(data: DataFrame, path_stem: Path, look: Look = PAPER) -> list[Path]:
+    """Draw a panel for each win rate: means of the last iteration with intervals, and how they came there."""
+    if data.empty:
         return []
-    with print_style():
-        width_in = COLUMN_WIDTH_IN if len(panels) == 1 else FULL_WIDTH_IN
-        figure, axes = new_figure(width_in, 3.4, 1, len(panels))
-        for panel_axes, panel in zip(axes, panels, strict=True):
-            _draw_panel(panel_axes, panel)
-        legend_above(figure, _handles(panels[0]))
-        return save(figure, path_stem)
+    with drawing(look):
+        groups = list(data.groupby("y_metric", sort=False))
+        figure, axes, _ = panel_grid(len(groups), look, 2.9, 2)
+        styles = {style.name: style for style in objective_styles(_keys(data)).values()}
+        labels = [_draw_panel(own, panel, styles) for own, (_, panel) in zip(axes, groups, strict=True)]
+        beside = data["label"].nunique() <= MOST_LABELS
+        legend_above(figure, _handles() if beside else [*_names(data, styles), *_handles()])
+        lay_out(figure)
+        for own, named in zip(axes, labels, strict=True):
+            place_labels(own, named if beside else [])
+        return save(figure, path_stem, look)
 
 
-def _draw_panel(axes: Axes, panel: RepeatsPanel) -> None:
-    for path in panel.paths:
-        style = path.style
-        xs, ys = [p.x.mean for p in path.points], [p.y.mean for p in path.points]
-        axes.plot(xs, ys, color=style.colour, linewidth=0.8, alpha=0.45, zorder=2)
-        between = [p for p in path.points if 0 < p.iteration < path.last.iteration]
-        axes.plot([p.x.mean for p in between], [p.y.mean for p in between], linestyle="none", marker=".",
-                  color=style.colour, markersize=3, alpha=0.6, zorder=2.2)  # fmt: skip
-        x, y = path.last.x, path.last.y
-        axes.errorbar([x.mean], [y.mean], xerr=[x.half_width or 0.0], yerr=[y.half_width or 0.0], fmt="none",
-                      ecolor=style.colour, elinewidth=0.9, capsize=2, zorder=2.8)  # fmt: skip
-        axes.plot([x.mean], [y.mean], linestyle="none", marker=style.marker, color=style.colour, markersize=6,
-                  markeredgecolor="black", markeredgewidth=0.9 if path.on_front else 0.0, zorder=3)  # fmt: skip
-    base = [(p.x.mean, p.y.mean) for path in panel.paths for p in path.points if p.iteration == 0]
-    if base:
-        axes.plot(*zip(*dict.fromkeys(base), strict=True), **BASE_STYLE)
-    axes.margins(0.06)
-    axes.set_xlabel(panel.x_label)
-    axes.set_ylabel(panel.y_label)
-    keep_to_rates(axes)
+def _keys(data: DataFrame) -> list[str]:
+    """The objectives or labels that give the looks, by their registered names."""
+    registered = {style.name: name for name, style in KNOWN_STYLES.items()}
+    return [registered.get(key, key) for key in dict.fromkeys(data["key"])]
 
 
-def _handles(panel: RepeatsPanel) -> list[Any]:
+def _draw_panel(axes: Axes, panel: DataFrame, styles: Mapping[str, ObjectiveStyle]) -> list[Label]:
+    labels = []
+    for (label, key), path in panel.groupby(["label", "key"], sort=False):
+        style = styles[key]
+        axes.plot(path["x"], path["y"], color=style.colour, linewidth=scaled(0.8), alpha=0.5, zorder=2)
+        between = path[(path["iteration"] > 0) & ~path["last"]]
+        axes.plot(between["x"], between["y"], linestyle="none", marker=style.marker, color=style.colour,
+                  markersize=scaled(2.4), alpha=0.6, markeredgewidth=0, zorder=2.2)  # fmt: skip
+        end = path[path["last"]]
+        axes.errorbar(end["x"], end["y"], xerr=end["x_half"].fillna(0.0), yerr=end["y_half"].fillna(0.0), fmt="none",
+                      ecolor=style.colour, elinewidth=scaled(0.9), capsize=scaled(1.8), zorder=2.8)  # fmt: skip
+        rim = scaled(0.9) if end["on_front"].any() else 0.0
+        axes.plot(end["x"], end["y"], linestyle="none", marker=style.marker, color=style.colour, markersize=scaled(6),
+                  markeredgecolor="black", markeredgewidth=rim, zorder=3)  # fmt: skip
+        labels.append(Label(label, style.colour, float(end["x"].iloc[0]), float(end["y"].iloc[0])))
+    base = base_points(panel)
+    axes.plot(base["x"], base["y"], zorder=4, **base_look())
+    axes.margins(0.07)
+    axes.set_xlabel(axis_label(panel["x_metric"].iloc[0]))
+    axes.set_ylabel(axis_label(panel["y_metric"].iloc[0]))
+    return labels
+
+
+def _names(data: DataFrame, styles: Mapping[str, ObjectiveStyle]) -> list[Any]:
     from matplotlib.lines import Line2D
 
-    named = [
-        Line2D([], [], linestyle="none", marker=path.style.marker, color=path.style.colour, markersize=6,
-               markeredgewidth=0, label=path.label)
-        for path in panel.paths
-    ]  # fmt: skip
+    looks = [(label, styles[key]) for label, key in data[["label", "key"]].drop_duplicates().itertuples(index=False)]
+    return [
+        Line2D([], [], linestyle="none", marker=one.marker, color=one.colour, markersize=scaled(6), label=label)
+        for label, one in looks
+    ]
+
+
+def _handles() -> list[Any]:
+    from matplotlib.lines import Line2D
+
     rim = Line2D([], [], linestyle="none", marker="o", markerfacecolor="white", markeredgecolor="black",
-                 markersize=6, markeredgewidth=0.9, label="rim: Pareto front")  # fmt: skip
-    return [*named, Line2D([], [], **BASE_STYLE, label="base model"), rim]
+                 markersize=scaled(6), markeredgewidth=scaled(0.9), label="rim: Pareto front")  # fmt: skip
+    return [Line2D([], [], **base_look(), label="base model"), rim]

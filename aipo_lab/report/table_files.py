@@ -75,18 +75,20 @@ def as_latex(table: PaperTable) -> str:
     parts = [r"\begin{table}[t]", r"\centering\small"]
     for heading, columns, rows, own in _blocks(table):
         parts += [
-            rf"\par\textbf{{{_latex(heading)}}}\par\smallskip",
+            rf"\par\textbf{{{latex_text(heading)}}}\par\smallskip",
             r"\begin{tabular}{l" + "l" * own + "r" * len(columns) + "}",
             r"\toprule",
-            " & ".join(["", *(["Paper's row"] if own else []), *map(_latex, columns.values())]) + r" \\",
+            " & ".join(["", *(["Paper's row"] if own else []), *map(latex_text, columns.values())]) + r" \\",
             r"\midrule",
         ]
         for row in rows:
-            lead = [_latex(row.label), *([_latex(row.beside)] if own else [])]
+            lead = [latex_text(row.label), *([latex_text(row.beside)] if own else [])]
             parts.append(" & ".join([*lead, *(_latex_number(row.numbers.get(m)) for m in columns)]) + r" \\")
         parts += [r"\bottomrule", r"\end{tabular}", r"\par\bigskip"]
     caption = f"{_title(table)} {NOTE}"
-    return "\n".join([*parts, rf"\caption{{{_latex(caption)}}}", rf"\label{{tab:{table.name}}}", r"\end{table}", ""])
+    return "\n".join(
+        [*parts, rf"\caption{{{latex_text(caption)}}}", rf"\label{{tab:{table.name}}}", r"\end{table}", ""]
+    )
 
 
 def _title(table: PaperTable) -> str:
@@ -120,12 +122,13 @@ def _latex_number(number: Number | None) -> str:
 _LATEX = {
     **{character: "\\" + character for character in "&%$#_{}"},
     "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "–": "--", "±": r"$\pm$",
-    "<": "$<$", ">": "$>$", "−": "$-$",
+    "∈": r"$\in$", "<": "$<$", ">": "$>$", "−": "$-$",
     "α": r"$\alpha$", "β": r"$\beta$", "γ": r"$\gamma$", "λ": r"$\lambda$", "ε": r"$\varepsilon$", "π": r"$\pi$",
 }  # fmt: skip
 
 
-def _latex(text: str) -> str:
+def latex_text(text: str) -> str:
+    """Text that LaTeX prints as it is."""
     return "".join(_LATEX.get(character, character) for character in text)
 
 

@@ -143,6 +143,20 @@ def training_curve(graph: TrialGraph, store: Store) -> list[CurvePoint]:
     return points
 
 
+def training_curves(
+    trials: Mapping[str, TrialGraph], shown: Collection[str], store: Store
+) -> dict[str, list[dict[str, float]]]:
+    """The steps of the trainings of the trials `shown`, each with its `iteration` (of the model it made)."""
+    curves: dict[str, list[dict[str, float]]] = {}
+    for name in shown:
+        for iteration in trials[name].iterations:
+            node = iteration.steps.get("train")
+            if node is not None and (artifact := find_artifact(store, node)) is not None:
+                steps = iterate_jsonl(artifact.file("curve.jsonl"))
+                curves.setdefault(name, []).extend({**row, "iteration": iteration.t + 1} for row in steps)
+    return curves
+
+
 def trial_datasets(graph: TrialGraph, store: Store) -> list[DatasetRef]:
     """The preference pairs a trial was trained on, iteration by iteration."""
     return [

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from typing_extensions import override
 
@@ -24,7 +25,7 @@ from aipo_lab.stages.definition import StageNode
 from aipo_lab.stages.stored import find_stored
 from aipo_lab.sweeps.benchmark_notes import benchmark_notes
 from aipo_lab.sweeps.claiming import claim_folder, sweep_id
-from aipo_lab.sweeps.collect import pair_analyses, pipeline_counts, sweep_rows, trial_samples
+from aipo_lab.sweeps.collect import pair_analyses, pipeline_counts, sweep_rows, training_curves, trial_samples
 from aipo_lab.sweeps.folder import SweepFolder, git_commit
 from aipo_lab.sweeps.keeping import EarlierRows, keep_earlier, read_earlier
 from aipo_lab.sweeps.linted import LintedPoint, lint_sweep
@@ -36,6 +37,9 @@ from aipo_lab.sweeps.reproducing import commands_again, stage_seconds
 from aipo_lab.sweeps.saved import SweepSummary
 from aipo_lab.sweeps.sweep import Sweep, Trial
 from aipo_lab.tracking.tracker import COMMIT_TAG, Tracker
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 
 class StudyListener(GraphListener):
@@ -193,12 +197,12 @@ class Study:
         present = {name.split("/")[0] for row in rows for name in row.metrics}
         return [name for name in BENCHMARK_METRICS if name in present]
 
-    def write_table(self, name: str, rows: list[ResultRow]) -> list[Path]:
+    def write_table(self, name: str, rows: list[ResultRow], out: Path | None = None) -> list[Path]:
         """Write a table of the paper with these results beside it, in three formats; see `get_paper_table`."""
         from aipo_lab.report.paper_tables import get_paper_table
         from aipo_lab.report.table_files import write_paper_table
 
-        return write_paper_table(get_paper_table(name, self.sweep.name, rows), self.folder.path / "tables")
+        return write_paper_table(get_paper_table(name, self.sweep.name, rows), out or self.folder.path / "tables")
 
     def lint(self) -> list[LintedPoint]:
         """What the data linter finds in the pairs and trainings that are stored."""
@@ -246,6 +250,7 @@ class Study:
         write_json(self.folder.picks, picks_record(picks))
         shown = {one.best.trial for chosen in selections.values() for one in chosen.values()}
         figures = draw_figures(rows, parse_rule(self.sweep.select), self.folder.figures)
+        figures |= self._draw_training(rows)
         figures |= draw_pair_figures(pair_analyses(self.graph.trials, shown, self.store), self.folder.figures)
         trials = [trial for trial in self.sweep.trials if trial.name in shown]
         data = ReportData(
@@ -278,6 +283,23 @@ class Study:
         build_report(data, self.folder.report)
         if (table := re.match(r"table[1-5](?!\d)", self.sweep.name)) is not None and selections:
             self.write_table(table[0], rows)
+
+    def training_data(self, rows: list[ResultRow]) -> DataFrame | None:
+        """The trainings of the best trials by the sweep's first benchmark (Figure 4); None without a result."""
+        from aipo_lab.figures.training import curve_trials, get_training_data
+
+        if not (names := self.benchmarks(rows)):
+            return None
+        rule, metrics = parse_rule(self.sweep.select), BENCHMARK_METRICS[names[0]]
+        shown = [trial for group in curve_trials(rows, rule, metrics) for trial in group]
+        return get_training_data(rows, training_curves(self.graph.trials, shown, self.store), rule, metrics)
+
+    def _draw_training(self, rows: list[ResultRow]) -> dict[str, Path]:
+        from aipo_lab.figures.training import draw_training
+
+        data = self.training_data(rows)
+        drawn = [] if data is None else draw_training(data, self.folder.figures / "training")
+        return {"training": drawn[0]} if drawn else {}
 
     def _stage_counts(self) -> dict[str, dict[str, int]]:
         """By stage: computed in this sweep, shared between its trials, reused from earlier work."""

@@ -12,8 +12,10 @@ from aipo_lab.figures.draw import figure_caption
 from aipo_lab.figures.pairs import (
     MOST_PANELS,
     draw_pair_figures,
+    get_coefficients,
     get_logps_by_length_data,
     get_s_ref_by_length_difference_data,
+    rho_text,
 )
 
 
@@ -36,19 +38,21 @@ def rows(n: int = 60) -> list[dict[str, Any]]:
 
 def test_figure_5_has_every_response_and_figure_6_every_pair() -> None:
     made = rows()
-    (five,) = get_logps_by_length_data({"t": made}).panels
-    assert [(cloud.kind, len(cloud.x)) for cloud in five.clouds] == [("chosen", 60), ("rejected", 60)]
-    assert five.clouds[1].y == [row["rejected_logps"] for row in made]
-    assert five.pearson is not None and five.pearson.n == 120 and five.pearson.value < -0.5
-    (six,) = get_s_ref_by_length_difference_data({"t": made}).panels
-    assert (six.clouds[0].x[0], six.clouds[0].y[0]) == (made[0]["length_difference_tokens"], made[0]["s_ref"])
-    assert six.spearman is not None and six.spearman.n == 60
-    assert six.rho.startswith("Pearson ρ = −0.") and "\nSpearman ρ = −0." in six.rho
+    five = get_logps_by_length_data({"t": made})
+    assert dict(five.groupby("kind").size()) == {"chosen": 60, "rejected": 60}
+    assert list(five[five["kind"] == "rejected"]["y"]) == [row["rejected_logps"] for row in made]
+    rho = get_coefficients(five).set_index("name")
+    assert rho.loc["Pearson"].n == 120 and rho.loc["Pearson"].rho < -0.5
+    six = get_s_ref_by_length_difference_data({"t": made})
+    assert (six["x"][0], six["y"][0]) == (made[0]["length_difference_tokens"], made[0]["s_ref"])
+    assert list(get_coefficients(six)["n"]) == [60, 60]
+    text = rho_text(get_coefficients(six))
+    assert text.startswith("Pearson ρ = −0.") and "\nSpearman ρ = −0." in text
 
 
 def test_what_is_constant_has_no_coefficient() -> None:
     same = [rows(1)[0]] * 3
-    assert get_s_ref_by_length_difference_data({"t": same}).panels[0].rho == "Pearson ρ = –\nSpearman ρ = –"
+    assert rho_text(get_coefficients(get_s_ref_by_length_difference_data({"t": same}))) == "ρ = –"
 
 
 @pytest.mark.parametrize("n_sets", [1, 2, 4, 9])
@@ -57,7 +61,7 @@ def test_both_figures_are_drawn_whatever_the_number_of_sets(n_sets: int, tmp_pat
     drawn = draw_pair_figures(analyses, tmp_path)
     assert list(drawn) == ["figure5_pairs", "figure6_pairs"]
     assert all(path.is_file() and path.with_suffix(".pdf").is_file() for path in drawn.values())
-    assert len(get_logps_by_length_data(analyses).panels) == min(n_sets, MOST_PANELS)
+    assert get_logps_by_length_data(analyses)["title"].nunique() == min(n_sets, MOST_PANELS)
     assert all("ρ" in figure_caption(name) for name in drawn)
     assert [str(warning.message) for warning in recwarn] == []
 

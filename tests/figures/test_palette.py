@@ -9,6 +9,7 @@ from synthetic_results import swept_recipe_key, synthetic_rows
 from aipo_lab.figures.palette import (
     KNOWN_STYLES,
     SETTING_COLOURS,
+    luminance,
     objective_name,
     objective_styles,
     setting_label,
@@ -24,24 +25,24 @@ def test_the_papers_objectives_come_first_and_always_look_the_same():
     assert styles["mine"].name == objective_name("mine") == "mine"
 
 
-def test_further_objectives_cycle_and_neighbours_differ():
-    styles = list(objective_styles([f"objective-{k}" for k in range(20)]).values())
-    assert len(styles) == 20
+def test_any_number_of_objectives_that_a_sweep_has_looks_different():
+    styles = list(objective_styles([*KNOWN_STYLES, *(f"objective-{k}" for k in range(72))]).values())
+    assert len({(style.colour, style.marker, style.dash) for style in styles}) == 77
+    assert len({(style.colour, style.marker) for style in styles[:22]}) == 22
     assert all(a.marker != b.marker for a, b in itertools.pairwise(styles))
 
 
-def _lightness(colour):
-    """Relative luminance (WCAG 2.1) of #RRGGBB."""
-    channels = [int(colour[k : k + 2], 16) / 255 for k in (1, 3, 5)]
-    linear = [c / 12.92 if c <= 0.03928 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
-    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+def test_numbers_on_markers_can_be_read():
+    for style in objective_styles([*KNOWN_STYLES, *map(str, range(9))]).values():
+        light, dark = sorted((luminance(style.colour), 1.0 if style.ink == "white" else 0.0), reverse=True)
+        assert (light + 0.05) / (dark + 0.05) > 3.0
 
 
 def test_objectives_differ_in_colour_and_marker_and_stand_out_from_white_paper():
     for looks in (KNOWN_STYLES.values(),):
         assert len({style.colour for style in looks}) == len({style.marker for style in looks}) == 5
     for colour in [style.colour for style in KNOWN_STYLES.values()] + list(SETTING_COLOURS):
-        assert 1.05 / (_lightness(colour) + 0.05) > 2.0  # contrast to white
+        assert 1.05 / (luminance(colour) + 0.05) > 2.0  # contrast to white
 
 
 def test_labels_use_symbols_in_the_order_of_the_formula_and_full_names_for_recipe_keys():

@@ -34,15 +34,15 @@ def rows(seeds: int = 3) -> list[ResultRow]:
 
 
 def test_every_method_is_a_point_with_intervals_and_a_path_that_leads_there() -> None:
-    judged, true = get_repeats_data(rows(), METRICS)
-    assert judged.y_label != true.y_label
-    by_label = {path.label: path for path in judged.paths}
-    assert list(by_label) == ["AIPO", "sdpo", "sppo"]
-    aipo = by_label["AIPO"].last
-    assert (aipo.iteration, aipo.x.mean, aipo.y.mean, aipo.y.n) == (2, 31.0, 81.0, 3)
-    assert aipo.y.half_width is not None and aipo.y.half_width > 4.3027 * 1 / 3**0.5
-    assert {label: path.on_front for label, path in by_label.items()} == {"AIPO": True, "sdpo": True, "sppo": False}
-    assert len({(path.style.colour, path.style.marker) for path in judged.paths}) == 3
+    data = get_repeats_data(rows(), METRICS)
+    assert list(data["y_metric"].unique()) == [METRICS.win_rate, METRICS.true_win_rate]
+    last = data[data["last"] & (data["y_metric"] == METRICS.win_rate)].set_index("label")
+    assert list(last.index) == ["AIPO", "sdpo", "sppo"]
+    aipo = last.loc["AIPO"]
+    assert (aipo.iteration, aipo.x, aipo.y, aipo.seeds) == (2, 31.0, 81.0, 3)
+    assert aipo.y_half > 4.3027 * 1 / 3**0.5
+    assert dict(last["on_front"]) == {"AIPO": True, "sdpo": True, "sppo": False}
+    assert last["key"].nunique() == 3 and len(data) == 2 * 3 * 3
 
 
 def test_settings_tell_configurations_of_one_objective_apart() -> None:
@@ -51,9 +51,9 @@ def test_settings_tell_configurations_of_one_objective_apart() -> None:
                   {"micro/length_tokens": 20.0 + t, "micro/judged_win_rate": 50.0 + t})
         for beta in ("0.1", "0.5") for seed in (0, 1) for t in (0, 1)
     ]  # fmt: skip
-    (panel,) = get_repeats_data(made, METRICS)
-    assert [path.label for path in panel.paths] == ["DPO β=0.1", "DPO β=0.5"]
-    assert panel.paths[0].style != panel.paths[1].style
+    data = get_repeats_data(made, METRICS)
+    assert list(data["label"].unique()) == ["DPO β=0.1", "DPO β=0.5"]
+    assert data["key"].nunique() == 2
 
 
 def test_the_table_has_a_line_for_every_configuration() -> None:
@@ -66,13 +66,16 @@ def test_the_table_has_a_line_for_every_configuration() -> None:
 
 
 def test_one_seed_draws_nothing(tmp_path: Path) -> None:
-    assert get_repeats_data(rows(seeds=1), METRICS) == []
-    assert draw_repeats([], tmp_path / "repeats") == []
+    data = get_repeats_data(rows(seeds=1), METRICS)
+    assert data.empty
+    assert draw_repeats(data, tmp_path / "repeats") == []
 
 
 @pytest.mark.parametrize("n_panels", [1, 2])
 def test_it_is_drawn_as_png_and_pdf(n_panels: int, tmp_path: Path) -> None:
-    paths = draw_repeats(get_repeats_data(rows(), METRICS)[:n_panels], tmp_path / "repeats")
+    data = get_repeats_data(rows(), METRICS)
+    shown = data[data["y_metric"].isin(data["y_metric"].unique()[:n_panels])]
+    paths = draw_repeats(shown, tmp_path / "repeats")
     assert [path.suffix for path in paths] == [".png", ".pdf"] and all(path.stat().st_size > 1000 for path in paths)
 
 
