@@ -6,7 +6,7 @@ import contextlib
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from aipo_lab.core.yaml_text import YamlError, decode, dump_yaml, load_yaml, parse_yaml
@@ -136,6 +136,8 @@ values = st.recursive(
 )
 
 
+@example("\x85")
+@example({"a\x85b": ["\u2028 ", "c\u2029"]})
 @given(values)
 def test_what_is_written_reads_back_equal(value: Any) -> None:
     read = parse_yaml(dump_yaml(value))
