@@ -114,13 +114,13 @@ def test_a_message_stays_as_it_is(tmp_path: Path) -> None:
     def refuse() -> None:
         raise UserError("choose a smaller batch") from OSError(errno.ENOSPC, "No space left on device")
 
-    with pytest.raises(UserError, match="^choose a smaller batch$"), storage_errors(tmp_path, "store", "--store"):
+    with pytest.raises(UserError, match=r"^choose a smaller batch$"), storage_errors(tmp_path, "store", "--store"):
         refuse()
 
 
 @pytest.mark.parametrize("name", ["pair", "locks"])
 def test_a_file_where_the_store_keeps_folders_is_a_message(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_text("notes")
-    with pytest.raises(UserError, match="a file is where a folder should be; move it away, or .* --store"):
+    with pytest.raises(UserError, match=r"a file is where a folder should be; move it away, or .* --store"):
         Store(tmp_path).make(ArtifactRequest("pair", 1, {}, {}), lambda _: {})
     assert (tmp_path / name).read_text() == "notes"
