@@ -88,7 +88,7 @@ PACKAGES = {
         ),
         tuple(
             f"tests/training/test_{name}.py"
-            for name in ("batches", "packing_edges", "updates_edges", "loop", "checkpoint")
+            for name in ("batches", "packing_edges", "updates_edges", "loop", "loop_edges", "record", "checkpoint")
         ),
     ),
     "store": Package(("aipo_lab/core/*",), ("tests/core",)),

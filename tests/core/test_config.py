@@ -205,6 +205,8 @@ def test_a_problem_of_a_section_blames_the_innermost_setting_it_names() -> None:
     assert origins.blame(("rank",), "judge.models and judge contradict") == "line 5: judge.models and judge contradict"
     assert origins.blame(("rank",), "the judge is not here") == "line 3: the judge is not here"
     assert origins.blame(("rank",), "misjudged") == "misjudged"
+    origins = Origins({("rank", "sign"): "line 6", **places})
+    assert origins.blame(("rank",), "sign and judge.model contradict") == "line 4: sign and judge.model contradict"
 
 
 def test_choosing_something_else_drops_the_settings_of_what_was_there() -> None:
