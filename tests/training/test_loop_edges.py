@@ -130,6 +130,4 @@ def test_of_many_losses_that_are_not_finite_five_are_named(make_policy: MakePoli
     pairs = [EncodedPair(f"p{i}", [7], [8, 9], [10, 11]) for i in range(7)]
     settings = TrainSettings(learning_rate=1e-3, batch_size=7, epochs=1, micro_batch_tokens=2000, warmup_ratio=0.0)
     with pytest.raises(StageFailed, match=r"for pairs (p\d, ){4}p\d; lower train\.learning_rate"):
-        train_on_pairs(
-            policy, pairs, torch.full((7, 2), math.nan), get_objective("dpo"), settings, 0, lambda *_: None
-        )
+        train_on_pairs(policy, pairs, torch.full((7, 2), math.nan), get_objective("dpo"), settings, 0, lambda *_: None)
