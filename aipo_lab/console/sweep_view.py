@@ -23,6 +23,7 @@ from aipo_lab.console.running import (
     stop_signals,
 )
 from aipo_lab.console.time_left import format_duration
+from aipo_lab.core.locks import lock_within
 from aipo_lab.core.store import Store
 from aipo_lab.execution.executor import EXECUTORS, Executor, make_executor
 from aipo_lab.judging.ledger import SharedBudget, ledger_path
@@ -30,7 +31,6 @@ from aipo_lab.pipeline.evaluation_graph import check_judges
 from aipo_lab.report.pick_text import pick_lines
 from aipo_lab.results.rows import ResultRow
 from aipo_lab.results.selection import Selection
-from aipo_lab.sweeps.folder_lock import try_lock
 from aipo_lab.sweeps.headline import get_headline
 from aipo_lab.sweeps.linted import grouped
 from aipo_lab.sweeps.notes import model_notes
@@ -69,22 +69,29 @@ def run_sweep(
         except KeyboardInterrupt:
             say_stopped(console, program)
             return RunOutcome(interrupted=True)
-        try:
-            outcome = _run_study(console, study, executor, tracker, program, max_cost_usd)
-        except KeyboardInterrupt:
-            study.tracker.finish([], "stopped")
-            say_stopped(console, program)
-            outcome = RunOutcome(study.failures, interrupted=True, unwritten=study.unwritten)
+        with lock_within(study.folder.lock, 0.0) as alone:
+            try:
+                outcome = _run_study(console, study, alone, executor, tracker, program, max_cost_usd)
+            except KeyboardInterrupt:
+                study.tracker.finish([], "stopped")
+                say_stopped(console, program)
+                outcome = RunOutcome(study.failures, interrupted=True, unwritten=study.unwritten)
         say_unwritten(console, outcome, study.folder.path, study.store.root, program)
         return outcome
 
 
 def _run_study(
-    console: Console, study: Study, executor: str, tracker: str, program: str, max_cost_usd: float | None
+    console: Console,
+    study: Study,
+    alone: bool,
+    executor: str,
+    tracker: str,
+    program: str,
+    max_cost_usd: float | None,
 ) -> RunOutcome:
     folder, store = study.folder, study.store
     safe = SafeTracker(make_tracker(tracker, folder.path))
-    if (lock := try_lock(folder.lock)) is not None:
+    if alone:
         study.tracker = BackgroundTracker(safe)
     else:
         console.print("another process runs this sweep too: stages are shared, and the other one tracks it")
@@ -95,8 +102,6 @@ def _run_study(
     study.draw_report(rows)
     study.tracker.log_headline(get_headline(study, rows, program))
     study.tracker.finish(folder.shown(), "failed" if study.failures else "complete")
-    if lock is not None:
-        lock.release()
     _conclude(console, study, rows, program)
     for warning in [*stage_warnings(study.graph.trials, store), *grouped(study.lint()), *safe.warnings]:
         console.print(f"[yellow]warning:[/yellow] {escape(warning)}", highlight=False, soft_wrap=True)

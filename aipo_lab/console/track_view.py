@@ -11,10 +11,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from aipo_lab.console.running import command_text, say
 from aipo_lab.core.errors import UserError
+from aipo_lab.core.locks import lock_within
 from aipo_lab.results.rows import ResultRow
 from aipo_lab.stages.stored import find_stored
 from aipo_lab.sweeps.folder import SweepFolder
-from aipo_lab.sweeps.folder_lock import try_lock
 from aipo_lab.sweeps.headline import get_headline
 from aipo_lab.sweeps.study import Study
 from aipo_lab.sweeps.tracked import parameter_names, trial_record, with_absent, work_span
@@ -38,13 +38,11 @@ def track_sweep(
     console = Console()
     study = Study.reopen(SweepFolder(path), store_root)
     safe = SafeTracker(make_tracker(tracker, path))
-    if (lock := try_lock(study.folder.lock)) is None:
-        raise UserError(f"another process runs the sweep of {path} and logs it; wait until it has ended")
-    try:
+    with lock_within(study.folder.lock, 0.0) as alone:
+        if not alone:
+            raise UserError(f"another process runs the sweep of {path} and logs it; wait until it has ended")
         rows = study.rows()
         n_logged, n_left = _log(console, study, rows, safe, program, model_name, upload_model)
-    finally:
-        lock.release()
     for warning in safe.warnings:
         console.print(f"[yellow]warning:[/yellow] {escape(warning)}", highlight=False, soft_wrap=True)
     if not safe.warnings:

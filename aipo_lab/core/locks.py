@@ -10,10 +10,11 @@ from __future__ import annotations
 import errno
 import fcntl
 import logging
+import math
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 
@@ -33,23 +34,15 @@ MOMENT_S = 5.0
 @contextmanager
 def exclusive_lock(path: Path, on_wait: Callable[[], None] = lambda: None) -> Iterator[None]:
     """Hold the lock named by `path` inside the block; `on_wait` is called once if another process has it."""
-    from filelock import FileLock, Timeout
-
-    make_folders(path.parent)
-    if not flock_works(path.parent):
-        with _owned(path, on_wait, hint_after_s=0.0, poll_s=POLL_S):
-            yield
-        return
-    lock = FileLock(path)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        on_wait()
-        lock.acquire()
-    try:
+    with _held(path, math.inf, on_wait, hint_after_s=0.0):
         yield
-    finally:
-        lock.release()
+
+
+@contextmanager
+def lock_within(path: Path, timeout_s: float) -> Iterator[bool]:
+    """Hold the lock named by `path` inside the block if it is free within `timeout_s` seconds; whether it is held."""
+    with _held(path, timeout_s, lambda: None, hint_after_s=min(timeout_s, MOMENT_S)) as held:
+        yield held
 
 
 @contextmanager
@@ -59,7 +52,7 @@ def momentary_lock(descriptor: int, path: Path, *, shared: bool = False) -> Iter
     Where the file system has no locks nothing is shared, and readers wait for each other.
     """
     if not flock_works(path.parent):
-        with _owned(path, lambda: None, hint_after_s=MOMENT_S, poll_s=MOMENT_POLL_S):
+        with _owned(path, math.inf, lambda: None, hint_after_s=MOMENT_S, poll_s=MOMENT_POLL_S):
             yield
         return
     fcntl.flock(descriptor, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
@@ -75,26 +68,54 @@ def owner_file(path: Path) -> OwnerFile:
 
 
 def tell_of_owner(path: Path) -> None:
-    """Warn that an owner is waited for that may never let go."""
-    logger.warning("waiting for the owner of %s; if that process is dead on another machine, remove the file", path)
+    """Warn that a lock is held by an owner that may never let go."""
+    logger.warning("another process holds %s; if it is dead on another machine, remove the file", path)
 
 
 @contextmanager
-def _owned(path: Path, on_wait: Callable[[], None], hint_after_s: float, poll_s: float) -> Iterator[None]:
-    owner, started_s, told = owner_file(path), time.monotonic(), False
-    if not owner.take():
-        on_wait()
-        while True:
-            if not told and time.monotonic() - started_s >= hint_after_s:
-                tell_of_owner(owner.path)
-                told = True
-            if owner.take():
-                break
-            time.sleep(poll_s)
+def _held(path: Path, timeout_s: float, on_wait: Callable[[], None], hint_after_s: float) -> Iterator[bool]:
+    from filelock import FileLock, Timeout
+
+    make_folders(path.parent)
+    if not flock_works(path.parent):
+        with _owned(path, timeout_s, on_wait, hint_after_s, POLL_S) as held:
+            yield held
+        return
+    lock = FileLock(path)
     try:
-        yield
+        lock.acquire(timeout=0)
+    except Timeout:
+        on_wait()
+        with suppress(Timeout):
+            lock.acquire(timeout=-1 if math.isinf(timeout_s) else timeout_s)
+    try:
+        yield lock.is_locked
     finally:
-        owner.give_back()
+        lock.release()
+
+
+@contextmanager
+def _owned(
+    path: Path, timeout_s: float, on_wait: Callable[[], None], hint_after_s: float, poll_s: float
+) -> Iterator[bool]:
+    owner, started_s, told = owner_file(path), time.monotonic(), False
+    held = owner.take()
+    if not held:
+        on_wait()
+    while not held:
+        waited_s = time.monotonic() - started_s
+        if not told and waited_s >= hint_after_s:
+            tell_of_owner(owner.path)
+            told = True
+        if waited_s >= timeout_s:
+            break
+        time.sleep(poll_s)
+        held = owner.take()
+    try:
+        yield held
+    finally:
+        if held:
+            owner.give_back()
 
 
 @cache

@@ -40,6 +40,8 @@ from aipo_lab.core.storage_errors import storage_errors
 logger = logging.getLogger(__name__)
 
 KEY_HEX_DIGITS = 24
+_KEY_TEXT = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False)
+"""Made once: a plan computes hundreds of thousands of keys."""
 
 
 def artifact_key(
@@ -53,7 +55,7 @@ def artifact_key(
     identity = {"stage": stage, "version": version, "config": config, "inputs": inputs}
     if plugins:
         identity["plugins"] = plugins
-    text = json.dumps(identity, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    text = _KEY_TEXT.encode(identity)
     return hashlib.sha256(text.encode()).hexdigest()[:KEY_HEX_DIGITS]
 
 

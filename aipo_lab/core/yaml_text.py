@@ -27,6 +27,7 @@ _AMBIGUOUS = re.compile(
     r"|[0-9][0-9_]*(?::[0-5]?[0-9])+(?:\.[0-9_]*)?)$"  # 1:30, base 60
 )
 _SCIENTIFIC = re.compile(r"[-+]?(?:\d[\d_]*\.?[\d_]*|\.\d[\d_]*)[eE][-+]?\d+$")
+_UNICODE_LINE_ENDS = re.compile("[\x85\u2028\u2029]")
 _PLAIN_TAGS = frozenset(_TAG + name for name in ("str", "int", "float", "bool", "null", "seq", "map"))
 _MERGE = _TAG + "merge"
 
@@ -68,6 +69,14 @@ class _Dumper(yaml.SafeDumper):
 
     def ignore_aliases(self, data: Any) -> bool:  # noqa: ARG002 - every value is written where it stands
         return True
+
+    def represent_str(self, data: str) -> yaml.ScalarNode:
+        """Line ends of Unicode are escaped: written as they are, a parser reads them as ends of the line."""
+        style = '"' if _UNICODE_LINE_ENDS.search(data) else None
+        return self.represent_scalar(_TAG + "str", data, style)
+
+
+_Dumper.add_representer(str, _Dumper.represent_str)
 
 
 @dataclass(frozen=True)

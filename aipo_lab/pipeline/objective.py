@@ -111,8 +111,10 @@ class ObjectiveConfig(SingleObjective):
 
     def at(self, iteration: int) -> ObjectiveSettings:
         """See `SingleObjective.at`."""
-        terms = None if self.terms is None else [term.term_at(iteration) for term in self.terms]
-        return super().at(iteration).model_copy(update={"terms": terms})
+        settings = super().at(iteration)
+        if self.terms is None:
+            return settings
+        return settings.model_copy(update={"terms": [term.term_at(iteration) for term in self.terms]})
 
 
 def _is_number(value: object) -> bool:

@@ -26,8 +26,12 @@ _USED: dict[str, tuple[Registry[Any], str]] = {
 
 def used_plugins(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """The identity of every registered thing that a stage's configuration names, by key; nothing for built-in ones."""
-    names = {key: config[key][part] if part else config[key] for key, (_, part) in _USED.items() if config.get(key)}
-    found = {key: _USED[key][0].identity(name) for key, name in names.items()}
-    terms = (config.get("objective") or {}).get("terms") or []
-    found |= {f"objective.terms.{n}": OBJECTIVES.identity(term["name"]) for n, term in enumerate(terms)}
-    return {key: identity for key, identity in found.items() if identity}
+    found = {}
+    for key, (registry, part) in _USED.items():
+        named = config.get(key)
+        if named and (identity := registry.identity(named[part] if part else named)):
+            found[key] = identity
+    for n, term in enumerate((config.get("objective") or {}).get("terms") or []):
+        if identity := OBJECTIVES.identity(term["name"]):
+            found[f"objective.terms.{n}"] = identity
+    return found

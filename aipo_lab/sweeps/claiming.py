@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from aipo_lab.core.errors import UserError
+from aipo_lab.core.locks import lock_within
+from aipo_lab.core.storage_errors import storage_errors
 from aipo_lab.judging.ledger import NAME_START
 from aipo_lab.sweeps.folder import SweepFolder
-from aipo_lab.sweeps.folder_lock import locked
 from aipo_lab.sweeps.plan import SweepGraph
 from aipo_lab.sweeps.saved import read_summary, read_sweep
 
 ID_HEX_DIGITS = 16
 SHOWN_ENTRIES = 3
+CLAIM_TIMEOUT_S = 60.0
 
 
 def sweep_id(name: str, graph: SweepGraph) -> str:
@@ -48,7 +51,7 @@ def claim_folder(
         reason = _occupied(folder, identity, store_root)
         if reason is None:
             folder.prepare()
-            with locked(folder.claim_lock):
+            with _claimed(folder):
                 reason = _occupied(folder, identity, store_root)  # again: another process may have been faster
                 if reason is None:
                     enter(folder)
@@ -60,6 +63,20 @@ def claim_folder(
             )
         say(f"{choice} {reason}; this sweep goes to {choices[-1]}")
     raise AssertionError("there is a last choice")
+
+
+@contextmanager
+def _claimed(folder: SweepFolder) -> Iterator[None]:
+    """Nobody else enters the folder meanwhile; raises `UserError` if another process keeps it for a minute."""
+    with ExitStack() as stack:
+        with storage_errors(folder.path.absolute(), "output folder", "--out"):
+            held = stack.enter_context(lock_within(folder.claim_lock, CLAIM_TIMEOUT_S))
+        if not held:
+            raise UserError(
+                f"another process has held {folder.claim_lock} for {CLAIM_TIMEOUT_S:g} s; try again, and if no "
+                f"aipo-lab is starting in that folder, delete {folder.claim_lock.name}* there"
+            )
+        yield
 
 
 def _occupied(folder: SweepFolder, identity: str, store_root: Path) -> str | None:
@@ -92,5 +109,5 @@ def _occupied(folder: SweepFolder, identity: str, store_root: Path) -> str | Non
 
 def _is_starting(path: Path) -> bool:
     """What a process that is just starting, or was killed while it did, leaves in an otherwise empty folder."""
-    own = (".claim", ".lock", ".probe-", ".sweep.yaml.", ".summary.json.", NAME_START)
+    own = (".claim", "..claim", ".lock", "..lock", ".probe-", ".sweep.yaml.", ".summary.json.", NAME_START)
     return path.name.startswith(own)

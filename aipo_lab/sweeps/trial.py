@@ -62,9 +62,11 @@ class Trial:
     def hyperparameters(self) -> dict[str, str]:
         """What distinguishes the trial, as text by YAML name: its objective's hyperparameters in full, and
         the recipe keys the sweep varies."""
-        settings = [self.recipe.objective.at(t).hyperparameters for t in range(self.recipe.iterations)]
+        objective = self.recipe.objective
+        different = self.recipe.iterations if objective.schedules() else 1
+        settings = [objective.at(t).hyperparameters for t in range(different)]
         shown = {"method": str(self.settings["method"])} if "method" in self.settings else {}
-        for name in self.recipe.objective.definition.hyperparameters:
+        for name in objective.definition.hyperparameters:
             values = [one[name] for one in settings]
             yaml_name = name.rstrip("_")
             if yaml_name != "label_smoothing" or any(values):

@@ -198,6 +198,28 @@ def test_where_a_value_was_written_is_in_front_of_what_is_wrong_with_it() -> Non
     assert "  - name: Input should be a valid string; put it in quotes (got 1)" in text
 
 
+def test_a_problem_of_a_section_blames_the_innermost_setting_it_names() -> None:
+    places = {("rank", "judge"): "line 3", ("rank", "judge", "model"): "line 4", ("rank", "judge", "models"): "line 5"}
+    origins = Origins(places)
+    assert origins.blame(("rank",), "judge.model is not known") == "line 4: judge.model is not known"
+    assert origins.blame(("rank",), "judge.models and judge contradict") == "line 5: judge.models and judge contradict"
+    assert origins.blame(("rank",), "the judge is not here") == "line 3: the judge is not here"
+    assert origins.blame(("rank",), "misjudged") == "misjudged"
+    origins = Origins({("rank", "sign"): "line 6", **places})
+    assert origins.blame(("rank",), "sign and judge.model contradict") == "line 4: sign and judge.model contradict"
+
+
+def test_choosing_something_else_drops_the_settings_of_what_was_there() -> None:
+    pairrm = {"rank": {"ranker": "pairrm", "batch_size": 8}}
+    assert merge(pairrm, {"rank": {"ranker": "length", "sign": 1}}) == {"rank": {"ranker": "length", "sign": 1}}
+    same = {"rank": {"ranker": "pairrm", "batch_size": 4}}
+    assert merge(pairrm, same) == same
+    assert merge(pairrm, {"rank": {"batch_size": 4}}) == same
+    default = {"rank": {"length_bias": 0.5}}  # of the proxy
+    assert merge(default, {"rank": {"ranker": "proxy"}}) == {"rank": {"length_bias": 0.5, "ranker": "proxy"}}
+    assert merge(default, {"rank": {"ranker": "length"}}) == {"rank": {"ranker": "length"}}
+
+
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="not found"):
         read_yaml(Path("x" * 5000), "sweep file")

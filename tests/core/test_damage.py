@@ -16,6 +16,7 @@ from aipo_lab.cli import main
 from aipo_lab.core.errors import InputLost
 from aipo_lab.core.manifest import DamagedManifest, read_manifest
 from aipo_lab.core.store import Artifact, ArtifactRequest, Store
+from aipo_lab.core.verification import stored_folders
 
 REQUEST = ArtifactRequest("pair", 3, {"a": 1}, {})
 REFERENCE = f"pair/{REQUEST.key}"
@@ -144,6 +145,13 @@ def test_verify_names_artifact_file_and_problem(store: Store, artifact: Artifact
     moved = CliRunner().invoke(main, ["store", "verify", "--set-aside", "--store", str(store.root)])
     assert (moved.exit_code, f".damaged-{REQUEST.key}-1" in moved.output) == (1, True)
     assert CliRunner().invoke(main, ["store", "verify", "--store", str(store.root)]).exit_code == 0
+
+
+def test_the_size_of_an_artifact_is_that_of_its_files(store: Store, artifact: Artifact) -> None:
+    (artifact.path / "elsewhere").symlink_to(store.root)
+    (one,) = stored_folders(store)
+    manifest_bytes = (artifact.path / "manifest.json").stat().st_size
+    assert one.size_bytes == len("row\n") + 1000 + manifest_bytes
 
 
 def test_verify_checks_what_the_key_says(store: Store, artifact: Artifact) -> None:

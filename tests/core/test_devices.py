@@ -70,7 +70,7 @@ def test_only_what_is_visible_is_there(shown: str, names: list[str], monkeypatch
 
 
 def test_a_tool_without_a_driver_finds_none(driver: Callable[[str], None]) -> None:
-    driver("echo 'NVIDIA-SMI has failed' >&2; exit 9")
+    driver("echo 'NVIDIA-SMI has failed, because it could not ask the driver'; exit 9")
     assert find_devices() == ()
 
 

@@ -6,6 +6,7 @@ The flushes are recorded by inode, with the content that was there; a rename aft
 from __future__ import annotations
 
 import errno
+import json
 import os
 import subprocess
 import sys
@@ -14,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from aipo_lab.core import durability
 from aipo_lab.core.jsonl import write_json, write_jsonl, write_text_atomically
@@ -183,6 +186,15 @@ def test_file_systems_that_flush_no_folders_are_no_failure(tmp_path: Path, monke
     durability.flush(tmp_path)
     with pytest.raises(OSError, match="Invalid argument"):
         durability.flush(tmp_path / "file")
+
+
+@given(st.lists(st.dictionaries(st.text(max_size=5), st.text(max_size=9) | st.integers() | st.none(), max_size=3)))
+def test_what_is_written_as_json_lines_is_read_by_any_reader(tmp_path_factory: Any, rows: list[dict[str, Any]]) -> None:
+    path = tmp_path_factory.getbasetemp() / "rows.jsonl"
+    write_jsonl(path, rows)
+    content = path.read_bytes()
+    assert [json.loads(line) for line in content.split(b"\n")[:-1]] == rows
+    assert content == b"" or content.endswith(b"\n")
 
 
 def test_a_failed_write_leaves_the_old_content_and_nothing_else(

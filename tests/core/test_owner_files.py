@@ -95,6 +95,27 @@ def test_it_works_without_hard_links(path: Path, code: int, monkeypatch: pytest.
     test_an_owner_that_is_gone_is_replaced(path)
 
 
+@pytest.mark.parametrize("linked", [True, False])
+def test_a_network_that_says_it_is_there_already_is_asked_who_put_it_there(
+    path: Path, linked: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A request to link that is sent twice, as its answer was lost, is refused although the first one did it."""
+    link = os.link
+
+    def answer_lost(source: Path, target: Path) -> None:
+        if linked:
+            link(source, target)
+        raise FileExistsError(errno.EEXIST, "File exists", str(source), None, str(target))
+
+    monkeypatch.setattr(os, "link", answer_lost)
+    owner = OwnerFile(path)
+    assert owner.take() == linked
+    assert path.exists() == linked
+    if linked:
+        owner.give_back()
+    assert list(path.parent.iterdir()) == []
+
+
 def test_of_many_that_find_a_dead_owner_one_takes_its_place(path: Path) -> None:
     locks = [OwnerFile(path) for _ in range(6)]
     start = threading.Barrier(len(locks))

@@ -40,7 +40,7 @@ def test_an_artifact_is_published_with_its_manifest(tmp_path: Path) -> None:
     assert manifest["inputs"] == {"ranking": "rank/00"}
     assert (manifest["stage"], manifest["version"], manifest["key"]) == ("pair", 3, REQUEST.key)
     assert manifest["versions"] == package_versions()
-    assert {"aipo-lab", "torch", "transformers"} <= manifest["versions"].keys()
+    assert {"aipo-lab", "torch", "transformers", "tokenizers", "numpy"} <= manifest["versions"].keys()
     assert artifact.summary == {"pairs": 1}
     assert 0 <= artifact.duration_s < 10
 

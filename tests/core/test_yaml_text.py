@@ -6,7 +6,7 @@ import contextlib
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from aipo_lab.core.yaml_text import YamlError, decode, dump_yaml, load_yaml, parse_yaml
@@ -103,6 +103,9 @@ def test_aliases_that_grow_without_end_are_refused_quickly() -> None:
     lines = ["a0: &a0 [1, 1, 1, 1, 1, 1, 1, 1, 1, 1]"]
     lines += [f"a{n}: &a{n} {{k: [{', '.join([f'*a{n - 1}'] * 10)}]}}" for n in range(1, 12)]
     assert "more than 100000 values" in problems_of("\n".join(lines))[0]
+    product = ["a: &a [1, 1, 1, 1, 1, 1, 1, 1, 1, 1]", f"b: &b [{', '.join(['*a'] * 100)}]"]
+    assert load_yaml("\n".join(product)).value["b"][99] == [1] * 10
+    assert "more than 100000 values" in problems_of("\n".join([*product, f"c: [{', '.join(['*b'] * 100)}]"]))[0]
     chain = ["a0: &a0 1"] + [f"a{n}: &a{n} [*a{n - 1}]" for n in range(1, 3000)]
     assert "more than 64 levels" in problems_of("\n".join(chain))[0]
 
@@ -136,6 +139,8 @@ values = st.recursive(
 )
 
 
+@example("\x85")
+@example({"a\x85b": ["\u2028 ", "c\u2029"]})
 @given(values)
 def test_what_is_written_reads_back_equal(value: Any) -> None:
     read = parse_yaml(dump_yaml(value))

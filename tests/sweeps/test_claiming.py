@@ -144,10 +144,19 @@ for line in sys.stdin:
 """
 
 
-def test_different_sweeps_started_at_once_never_share_a_folder(tmp_path: Path) -> None:
+NO_LOCKS = """
+import errno, fcntl
+def refuse(*_):
+    raise OSError(errno.ENOLCK, "No locks available")
+fcntl.flock = fcntl.lockf = refuse
+"""
+
+
+@pytest.mark.parametrize(("without", "rounds"), [("", 25), (NO_LOCKS, 10)], ids=["locks", "no locks"])
+def test_different_sweeps_started_at_once_never_share_a_folder(tmp_path: Path, without: str, rounds: int) -> None:
     processes = [
         subprocess.Popen(
-            [sys.executable, "-c", STARTER, str(seed), str(tmp_path)],
+            [sys.executable, "-c", without + STARTER, str(seed), str(tmp_path)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -164,13 +173,13 @@ def test_different_sweeps_started_at_once_never_share_a_folder(tmp_path: Path) -
 
     try:
         assert [process.stdout.readline().strip() for process in processes] == ["ready"] * 3
-        for number in range(40):
+        for number in range(rounds):
             zero, one, again = round_of(number, "default")
             assert zero == again != one
             assert {zero, one} in ({"micro-dpo", f"micro-dpo-{ids[1]}"}, {"micro-dpo", f"micro-dpo-{ids[0]}"})
             saved = SweepFolder(tmp_path / f"round{number}" / zero).load_summary()
             assert saved is not None and saved.sweep_id.startswith(ids[0])
-        for number in range(40, 80):
+        for number in range(rounds, 2 * rounds):
             zero, one, again = round_of(number, "out")
             assert zero == again and {zero, one} == {"out", "refused"}
     finally:

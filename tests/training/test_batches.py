@@ -258,6 +258,12 @@ def test_a_pair_is_encoded_as_the_policy_wrote_it(tokenizer: Any) -> None:
     assert pair.rejected[-1] == tokenizer.eos_token_id
 
 
+def test_a_pair_has_the_win_rates_of_its_row(tokenizer: Any) -> None:
+    rows = [row("That is", "It is", chosen_win_rate=0.8, rejected_win_rate=0.3), row("That is", "It is")]
+    pairs, _ = encode_pairs(rows, tokenizer, 100, 100)
+    assert [pair.win_rates for pair in pairs] == [(0.8, 0.3), None]
+
+
 def test_a_truncated_response_has_no_end_token(tokenizer: Any) -> None:
     finished = {"chosen_finish_reason": "length", "rejected_finish_reason": "stop"}
     (pair,), _ = encode_pairs([row("That is", "That is", **finished)], tokenizer, 100, 100)
@@ -277,5 +283,6 @@ def test_pairs_past_a_limit_are_counted_and_the_others_never_cut(tokenizer: Any)
     n_prompt = len(tokenizer("What is the color of the fox?", add_special_tokens=False)["input_ids"]) + 3
     pairs, excluded = encode_pairs(rows, tokenizer, n_prompt, n_short)
     assert excluded == Counter(response_too_long=2, prompt_too_long=1, empty_response=1)
+    assert encode_pairs(rows * 2, tokenizer, n_prompt, n_short)[1] == {name: 2 * n for name, n in excluded.items()}
     assert [(len(pair.chosen), len(pair.rejected)) for pair in pairs] == [(n_short, n_short)]
     assert encode_pairs(rows, tokenizer, n_prompt, n_short - 1)[0] == []
