@@ -106,6 +106,10 @@ def install_layouts() -> None:
 
 def _place(states: Tensor, layout: AttentionLayout) -> list[Tensor]:
     """(1, H, n, D) states of tokens as (S, H, W, D) states of sequences, group by group; they are gathered once."""
+    import torch
+
     placed = states.transpose(1, 2).flatten(0, 1).index_select(0, layout.tokens)
-    parts = placed.split([count * width for count, width in layout.shapes])
-    return [part.unflatten(0, shape).transpose(1, 2) for part, shape in zip(parts, layout.shapes, strict=True)]
+    parts = torch.split(placed, [count * width for count, width in layout.shapes])
+    return [
+        part.view(*shape, *part.shape[1:]).transpose(1, 2) for part, shape in zip(parts, layout.shapes, strict=True)
+    ]
