@@ -5,7 +5,7 @@
 Every mode is a process (with fsdp two) that trains a random Llama of 32 M parameters for two steps. Its growth of
 resident memory, from after the imports to the highest point, is set against the plan; what a GPU's context takes is in
 neither. Tensors of 64 KiB and more are mapped one by one, so that what was freed does not count: a heap that keeps it
-for the next tensor (as workers' heaps do, for speed) adds up to 0.2 GiB here. The last lines are
+for the next tensor (as workers' heaps do, for speed) added 0.1 to 0.2 GiB. The last lines are
 `ratio <mode> = <measured / planned>`; wanted is 0.85 to 1.15.
 """
 
