@@ -6,7 +6,7 @@ VENV_VLLM ?= .venv-vllm
 INSTALLED = $(VENV)/.installed
 SWEEP ?= sweeps/table6.yaml
 
-.PHONY: sweep test test-vllm slow mutants gpu-check check format clean
+.PHONY: sweep test test-vllm slow mutants gpu-check docs check format clean
 
 sweep: $(INSTALLED)  ## create .venv, install, run the main job
 	$(BIN)/aipo-lab sweep $(SWEEP)
@@ -43,6 +43,10 @@ mutants: $(INSTALLED)  ## small faults put into the code: which does no test not
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[mutants]"
 	$(BIN)/python perf/mutants.py $(ONLY)
 
+docs: $(INSTALLED)  ## the documentation as a site, in site/
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[docs]"
+	$(BIN)/mkdocs build --strict --quiet
+
 check: $(INSTALLED)  ## lint, formatting, types, layers
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -63,4 +67,4 @@ $(INSTALLED): pyproject.toml constraints.txt
 	touch $@
 
 clean:
-	rm -rf $(VENV) $(VENV_VLLM)
+	rm -rf $(VENV) $(VENV_VLLM) site

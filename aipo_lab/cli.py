@@ -157,15 +157,75 @@ def run(
 @store_option
 @click.option("--gpus", type=click.IntRange(min=1), help="Plan for so many GPUs.  [default: what the recipe uses]")
 @click.option("--gpu", metavar="KIND", help="Kind of GPU: h100, h200 or a100.  [default: h100]")
+@click.option("--diff", nargs=2, metavar="TRIAL TRIAL", help="Only say at which stage two trials part.")
 def plan(
-    file: Path, profile: str | None, overrides: tuple[str, ...], store: Path, gpus: int | None, gpu: str | None
+    file: Path,
+    profile: str | None,
+    overrides: tuple[str, ...],
+    store: Path,
+    gpus: int | None,
+    gpu: str | None,
+    diff: tuple[str, str] | None,
 ) -> None:
     """Show what a sweep FILE would do, here or elsewhere: trials, stages, tokens, money, time. Also a recipe's."""
     from aipo_lab.console.plan_view import show_plan
     from aipo_lab.core.overrides import parse_overrides
     from aipo_lab.sweeps.sweep import load_plannable
 
-    show_plan(load_plannable(file, profile, parse_overrides(overrides)), store, gpus, gpu)
+    planned = load_plannable(file, profile, parse_overrides(overrides))
+    if diff is not None:
+        from aipo_lab.console.parting_view import show_parting
+
+        show_parting(planned, *diff)
+        return
+    show_plan(planned, store, gpus, gpu)
+
+
+@main.command()
+@click.argument("what", metavar="TRIAL|STAGE|STAGE/KEY")
+@click.option(
+    "--file", type=click.Path(path_type=Path), help="A sweep file, recipe or profile, instead of an output folder."
+)
+@profile_option
+@settings_option
+@from_option
+@saved_store_option
+@json_option
+def why(
+    what: str,
+    file: Path | None,
+    profile: str | None,
+    overrides: tuple[str, ...],
+    sweep_folder: Path | None,
+    store: Path | None,
+    as_json: bool,
+) -> None:
+    """Say why a TRIAL (or TRIAL@ITERATION), the stages called STAGE, or STAGE/KEY would be computed.
+
+    Of the newest sweep in runs/, of the output folder given with --from, or of a sweep --file with its --set.
+    """
+    from aipo_lab.console.why_view import graphs_of_file, graphs_of_folder, show_why
+    from aipo_lab.core.overrides import parse_overrides
+
+    if file is None and (profile is not None or overrides):
+        raise UserError("--profile and --set change a sweep file; give it with --file")
+    if file is not None:
+        trials, found = graphs_of_file(file, profile, parse_overrides(overrides), store or DEFAULT_STORE)
+    else:
+        trials, found = graphs_of_folder(_folder(sweep_folder), store)
+    show_why(what, trials, found, as_json)
+
+
+@main.command()
+@click.argument("row", metavar="results.csv:LINE|TRIAL@ITERATION")
+@from_option
+@saved_store_option
+@json_option
+def lineage(row: str, sweep_folder: Path | None, store: Path | None, as_json: bool) -> None:
+    """List what a number was made from: every artifact behind a line of results.csv (1 is its header)."""
+    from aipo_lab.console.lineage_view import show_lineage
+
+    show_lineage(row, None if ".csv:" in row else _folder(sweep_folder), store, as_json)
 
 
 @main.command()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import re
 import shutil
@@ -67,6 +68,11 @@ def test_a_sweep_leaves_results_figures_report_and_database(finished: Finished) 
     }
     assert any((finished.out / "figures").iterdir())
     output = finished.done.stdout
+    best = json.loads((finished.out / "picks.json").read_text())["micro"]["overall"]
+    row = next(r for r in rows if (r["trial"], int(r["iteration"])) == (best["trial"], best["iteration"]))
+    assert float(row[best["metric"]]) == pytest.approx(best["reported"][best["metric"]], abs=1e-3)
+    assert best["reported_on_other_prompts"] is False and best["certainty"]["n_prompts"] == 16
+    assert "best by corner: " in output and "Picked again in " in output
     assert "3 of 3 trials complete" in output
     for part in (f"{finished.out}/results.csv", f"{finished.out}/report.html", f"aipo-lab ui {finished.out}"):
         assert part in output

@@ -73,10 +73,10 @@ def content(folder: Path) -> dict[str, bytes]:
 def test_a_moved_runs_folder_uses_the_store_beside_it(copy: Path) -> None:
     assert yaml.safe_load((copy / "sweep.yaml").read_text())["store"] == "../store"
     status = run("status", copy, cwd=copy.parent)
-    assert status.returncode == 0 and "14 of 14 stages stored" in status.stdout
+    assert status.returncode == 0 and "16 of 16 stages stored" in status.stdout
     shutil.rmtree(copy.parent / "store" / "judge")
     status = run("status", copy, cwd=copy.parent)
-    assert "of 14 stages stored" in status.stdout and "14 of 14" not in status.stdout  # the copy's, not the original
+    assert "of 16 stages stored" in status.stdout and "16 of 16" not in status.stdout  # the copy's, not the original
 
 
 def lose_the_store(copy: Path) -> Path:
@@ -94,7 +94,7 @@ def test_without_the_store_report_and_status_keep_every_result_and_say_what_is_m
         assert "lacks what 4 of 4 rows were made from; they are kept" in done.stdout and "--store" in done.stdout
         assert content(copy) == before
     status = run("status", copy, "--store", store, cwd=copy.parent)
-    assert "14 of 14 stages stored" in status.stdout and "lacks" not in status.stdout
+    assert "16 of 16 stages stored" in status.stdout and "lacks" not in status.stdout
     (copy / "results.csv").unlink()
     assert "lacks results of this finished sweep" in run("report", copy, cwd=copy.parent).stdout
     assert (copy / "report.html").read_bytes() == before["report.html"]
@@ -106,7 +106,8 @@ def test_without_the_store_report_and_status_keep_every_result_and_say_what_is_m
 def test_a_store_that_lost_a_part_costs_no_row(copy: Path) -> None:
     lose_the_store(copy).rename(copy.parent / "store")
     before = (copy / "results.csv").read_bytes()
-    shutil.rmtree(sorted((copy.parent / "store" / "judge").iterdir())[0])
+    for lost in sorted((copy.parent / "store" / "judge").iterdir())[:2]:  # of three, one is the noise floor's
+        shutil.rmtree(lost)
     done = run("report", copy, cwd=copy.parent)
     assert done.returncode == 0 and "rows were made from; they are kept" in done.stdout
     assert (copy / "results.csv").read_bytes() == before

@@ -8,7 +8,7 @@ from pydantic import ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import InitErrorDetails
 
 from aipo_lab.benchmarks.catalogue import BENCHMARKS, needs_judge
-from aipo_lab.benchmarks.embedded import EmbeddedBenchmarkSettings
+from aipo_lab.benchmarks.embedded import JUDGE_LENGTH_BIAS, EmbeddedBenchmarkSettings
 from aipo_lab.benchmarks.official import OfficialBenchmarkSettings
 from aipo_lab.core.choice import located, problem
 from aipo_lab.core.config import StrictModel, suggest
@@ -28,11 +28,11 @@ class BenchmarksConfig(StrictModel):
         description="largest share of an official benchmark's verdicts that may be missing; its scores are then of the "
         "others, and tell how many",
     )
-    judge_length_bias: float | None = Field(
-        None,
+    judge_length_bias: float = Field(
+        JUDGE_LENGTH_BIAS,
         ge=-10,
         le=10,
-        description="what embedded judges reward per 10 tokens; left out: the ranker's length_bias, 0.05 without one",
+        description="what embedded judges reward per 10 tokens, whatever the ranker does",
     )
 
     @model_validator(mode="before")

@@ -1,7 +1,8 @@
 """The embedded benchmarks `micro` and `constraints`: no network, and true quality is known.
 
 Answers are compared with the base model's answers to the same prompts, once by true quality and once by a
-judge with the proxy's taste for length, whose win rate is then length-controlled.
+judge with a taste for length, whose win rate is then length-controlled. The judge has no noise of its own, and nothing
+of the ranker's: neither its noise nor its settings.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from aipo_lab.worlds.taste import biased_quality
 from aipo_lab.worlds.world import WorldConfig, get_world
 
 JUDGE_LENGTH_BIAS = 0.05
-"""The embedded judge's reward per 10 tokens where neither the recipe nor its ranker has one."""
+"""The embedded judge's reward per 10 tokens where the recipe has none: in units of quality, of which 1 is perfect."""
 
 EMBEDDED_METRICS = (
     "judged_win_rate",
@@ -39,6 +40,10 @@ class EmbeddedBenchmarkSettings(StrictModel):
     n_prompts: int = Field(200, ge=2, description="held-out prompts answered")
     sampling: SamplingConfig = Field(
         default_factory=lambda: SamplingConfig(max_new_tokens=128), description="how answers are sampled"
+    )
+    noise_floor: bool = Field(
+        False,
+        description="the base model answers a second time with another seed, which shows what differences chance makes",
     )
 
 

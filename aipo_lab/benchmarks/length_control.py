@@ -12,6 +12,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
+
+Numbers = Sequence[float] | NDArray[np.float64]
 
 INTERCEPT_PRIOR_SD = 10.0
 LENGTH_PRIOR_SD = 2.5
@@ -38,13 +41,27 @@ def mean_estimate(values: Sequence[float], scale: float = 1.0) -> Estimate:
     return Estimate(float(array.mean()), se, array.size)
 
 
-def length_controlled_win_rate(
-    preferences: Sequence[float], lengths: Sequence[float], baseline_lengths: Sequence[float]
-) -> Estimate:
+def length_controlled_win_rate(preferences: Numbers, lengths: Numbers, baseline_lengths: Numbers) -> Estimate:
     """Length-controlled win rate in percent from preferences (1 win, 0.5 tie, 0 loss) and both lengths.
 
     The standard error is the sandwich estimate at the fit, carried to the rate by the delta method.
     """
+    rate, moved = _rate(preferences, lengths, baseline_lengths)
+    return Estimate(100 * rate, 100 * float(np.sqrt(np.square(moved).sum())), moved.size)
+
+
+def length_controlled_values(preferences: Numbers, lengths: Numbers, baseline_lengths: Numbers) -> NDArray[np.float64]:
+    """One value per answer, in percent, whose mean is the length-controlled rate: the rate plus the answer's influence.
+
+    The influence is that of the fit's first order (Hampel's influence function of an M-estimate), so that differences
+    of two rates can be taken prompt by prompt. Shape (answers,).
+    """
+    rate, moved = _rate(preferences, lengths, baseline_lengths)
+    return np.asarray(100 * (rate + moved.size * (moved - moved.mean())))
+
+
+def _rate(preferences: Numbers, lengths: Numbers, baseline_lengths: Numbers) -> tuple[float, NDArray[np.float64]]:
+    """The rate at a length difference of zero, 0 to 1, and how far each answer has moved it, shape (answers,)."""
     outcome = np.asarray(preferences, dtype=float)
     own, other = np.asarray(lengths, dtype=float), np.asarray(baseline_lengths, dtype=float)
     difference = own - other
@@ -52,14 +69,16 @@ def length_controlled_win_rate(
     varies = spread > ROUNDING * max(np.abs(own).max(), np.abs(other).max())
     length_feature = np.tanh(difference / spread) if varies else np.zeros_like(difference)
     features = np.column_stack([np.ones_like(length_feature), length_feature])
-    weights, covariance = _fit_logistic(features, outcome)
+    weights, influences = _fit_logistic(features, outcome)
     rate = 1 / (1 + math.exp(-weights[0]))
-    se = rate * (1 - rate) * math.sqrt(covariance[0, 0])
-    return Estimate(100 * rate, 100 * se, outcome.size)
+    return rate, rate * (1 - rate) * influences[:, 0]
 
 
 def _fit_logistic(features: np.ndarray, outcome: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Weights (2,) and their covariance (2, 2) of a logistic model with normal priors, by Newton's method."""
+    """Weights (2,) of a logistic model with normal priors, by Newton's method, and each answer's part in them (n, 2).
+
+    The sum of the parts' outer products is the sandwich covariance of the weights.
+    """
     precision = np.diag([INTERCEPT_PRIOR_SD**-2, LENGTH_PRIOR_SD**-2])
     weights = np.zeros(2)
     for _ in range(100):
@@ -71,5 +90,4 @@ def _fit_logistic(features: np.ndarray, outcome: np.ndarray) -> tuple[np.ndarray
         if np.abs(step).max() < 1e-10:
             break
     residual = features * (outcome - predicted)[:, None]
-    inverse = np.linalg.inv(hessian)
-    return weights, inverse @ (residual.T @ residual) @ inverse
+    return weights, np.asarray(residual @ np.linalg.inv(hessian))

@@ -10,7 +10,8 @@ class BenchmarkMetrics:
     """The headline metrics of a benchmark, as full names (`<benchmark>/<metric>`).
 
     `win_rate` is what the paper's plots put on the vertical axis: the judge's own, length-biased rate.
-    `true_win_rate` exists only where true quality is known.
+    `true_win_rate` exists only where true quality is known. `win_bounds` are the ends of its axis for the rule
+    `corner`: the worst value that is worth telling from others, and the best there can be.
     """
 
     win_rate: str
@@ -20,6 +21,7 @@ class BenchmarkMetrics:
     lc_win_rate: str | None = None
     true_win_rate: str | None = None
     quality: str | None = None
+    win_bounds: tuple[float, float] = (0.0, 100.0)
 
 
 def embedded_metrics(name: str) -> BenchmarkMetrics:
@@ -32,4 +34,5 @@ def embedded_metrics(name: str) -> BenchmarkMetrics:
         lc_win_rate=f"{name}/lc_win_rate",
         true_win_rate=f"{name}/win_rate",
         quality=f"{name}/quality",
+        win_bounds=(50.0, 100.0),  # the opponent is the base model, so that 50 is no change
     )

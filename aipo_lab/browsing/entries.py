@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from aipo_lab.benchmarks.answers import FILE as ANSWERS
@@ -28,13 +27,15 @@ JUDGMENTS = "judgments.jsonl"
 class Entry:
     """One model's answers to one benchmark, as JSON lines; `label` is unique within the benchmark.
 
-    `judgments` is None while the answers are not judged.
+    `judgments` is None while the answers are not judged; `model` is the trial whose `iteration` it is, where it is one.
     """
 
     benchmark: str
     label: str
     answers: Path
     judgments: Path | None
+    model: str = ""
+    iteration: int | None = None
 
 
 def sweep_entries(folder: Path, store_root: Path | None = None) -> list[Entry]:
@@ -55,6 +56,12 @@ def sweep_entries(folder: Path, store_root: Path | None = None) -> list[Entry]:
     return sorted(found, key=lambda entry: benchmarks.index(entry.benchmark))
 
 
+def missing_answers(folder: Path, store_root: Path | None = None) -> list[str]:
+    """What the store lacks of results that the folder has, in a sentence; nothing if it lacks none."""
+    missing = Study.reopen(SweepFolder(folder), store_root).missing_text()
+    return [missing] if missing else []
+
+
 def evaluation_entries(folder: Path) -> list[Entry]:
     """The answers of `aipo-lab evaluate`'s output folder.
 
@@ -69,17 +76,20 @@ def evaluation_entries(folder: Path) -> list[Entry]:
     ]
 
 
-def with_baselines(entries: Sequence[Entry], folder: Path) -> list[Entry]:
+def with_baselines(entries: Sequence[Entry], folder: Path) -> tuple[list[Entry], list[str]]:
     """`entries`, each official benchmark's led by its baseline's answers to the same questions, written into `folder`.
 
-    A benchmark whose files are not on this machine stays without.
+    A benchmark whose files are not on this machine stays without, and a sentence says why.
     """
+    notes = []
     benchmarks = dict.fromkeys(entry.benchmark for entry in entries)
     by_benchmark = {name: [entry for entry in entries if entry.benchmark == name] for name in benchmarks}
     for name in by_benchmark.keys() & set(portable_names()):
-        with suppress(UserError, MissingDependency):
+        try:
             by_benchmark[name] = [*_baseline(name, by_benchmark[name], folder / name), *by_benchmark[name]]
-    return [entry for found in by_benchmark.values() for entry in found]
+        except (UserError, MissingDependency) as error:
+            notes.append(f"{name}: without the official baseline's answers: {error}")
+    return [entry for found in by_benchmark.values() for entry in found], notes
 
 
 def _baseline(name: str, entries: Sequence[Entry], folder: Path) -> list[Entry]:
@@ -115,7 +125,8 @@ def _trial_entries(study: Study) -> Iterator[Entry]:
         for iteration in graph.iterations[1:]:
             for benchmark, answers in iteration.answers.items():
                 label = f"{trial}, iteration {iteration.t}"
-                yield from _entry(study.store, benchmark, label, answers, iteration.scores.get(benchmark))
+                for one in _entry(study.store, benchmark, label, answers, iteration.scores.get(benchmark)):
+                    yield replace(one, model=trial, iteration=iteration.t)
 
 
 def _entry(store: Store, benchmark: str, label: str, answers: StageNode, scores: StageNode | None) -> Iterator[Entry]:

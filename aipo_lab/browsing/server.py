@@ -42,12 +42,12 @@ HEADERS = {
 }
 
 
-def serve(entries: Sequence[Entry], title: str, port: int, open_browser: bool) -> None:
-    """Serve until Ctrl-C; prints the address. Port 0 takes a free one.
+def serve(entries: Sequence[Entry], title: str, port: int, open_browser: bool, notes: Sequence[str] = ()) -> None:
+    """Serve until Ctrl-C; prints the address. Port 0 takes a free one. `notes` are said on the page.
 
     Raises `UserError` if the port is taken.
     """
-    with suppress(KeyboardInterrupt), serving(entries, title, port) as address:
+    with suppress(KeyboardInterrupt), serving(entries, title, port, notes) as address:
         print(f"{title}: {address} (Ctrl-C stops it)", flush=True)
         if open_browser:
             webbrowser.open(address)
@@ -55,12 +55,12 @@ def serve(entries: Sequence[Entry], title: str, port: int, open_browser: bool) -
 
 
 @contextmanager
-def serving(entries: Sequence[Entry], title: str, port: int = 0) -> Iterator[str]:
+def serving(entries: Sequence[Entry], title: str, port: int = 0, notes: Sequence[str] = ()) -> Iterator[str]:
     """Serve in the background while the block runs; gives the address."""
     names = [(entry.benchmark, entry.label) for entry in entries]
     assert names and len(set(names)) == len(names), "there must be entries, with unique labels within a benchmark"
     try:
-        server = ThreadingHTTPServer((HOST, port), partial(_Handler, _Site(entries, title)))
+        server = ThreadingHTTPServer((HOST, port), partial(_Handler, _Site(entries, title, notes)))
     except OSError as error:
         raise UserError(
             f"cannot use port {port}: {error.strerror}; choose another with --port (0: any free one)"
@@ -78,9 +78,11 @@ def serving(entries: Sequence[Entry], title: str, port: int = 0) -> Iterator[str
 class _Site:
     """What is served: the page with its title filled in, and the entries."""
 
-    def __init__(self, entries: Sequence[Entry], title: str) -> None:
+    def __init__(self, entries: Sequence[Entry], title: str, notes: Sequence[str] = ()) -> None:
         self.entries = entries
-        self.files = {f"/{path.name}": path.read_bytes() for path in PAGE.iterdir() if path.suffix in CONTENT_TYPES}
+        self.notes = notes
+        found = [path for path in PAGE.rglob("*") if path.suffix in CONTENT_TYPES]
+        self.files = {f"/{path.relative_to(PAGE).as_posix()}": path.read_bytes() for path in found}
         index = self.files.pop("/index.html").decode()
         self.files["/"] = index.replace(TITLE_MARK, html.escape(title)).encode()
 
@@ -93,11 +95,14 @@ class _Site:
                     "number": number,
                     "benchmark": entry.benchmark,
                     "label": entry.label,
+                    "model": entry.model or entry.label,
+                    "iteration": entry.iteration,
                     "judged": entry.judgments is not None,
                     "answers": count_answers(entry),
                 }
                 for number, entry in enumerate(self.entries)
             ],
+            "notes": list(self.notes),
         }
 
 

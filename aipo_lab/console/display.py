@@ -188,6 +188,8 @@ def _iterations(graph: SweepGraph) -> dict[str, int]:
         for iteration in trial.iterations:
             for node in iteration.nodes():
                 iteration_of.setdefault(node.reference, iteration.t)
+        for node in (node for pair in trial.again.values() for node in pair):
+            iteration_of.setdefault(node.reference, 0)
     return iteration_of
 
 

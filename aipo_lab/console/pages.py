@@ -13,7 +13,7 @@ def browse(path: Path, store_root: Path | None, port: int, open_browser: bool) -
     """Serve the answers of a sweep's or an evaluation's output folder until Ctrl-C."""
     from tempfile import TemporaryDirectory
 
-    from aipo_lab.browsing.entries import evaluation_entries, sweep_entries, with_baselines
+    from aipo_lab.browsing.entries import evaluation_entries, missing_answers, sweep_entries, with_baselines
     from aipo_lab.browsing.server import serve
     from aipo_lab.evaluation.evaluation import MANIFEST
 
@@ -21,9 +21,12 @@ def browse(path: Path, store_root: Path | None, port: int, open_browser: bool) -
         below = sorted(str(found.parent) for name in (MANIFEST, "sweep.yaml") for found in path.rglob(name))
         hint = f"; below it there are {', '.join(below[:5])}" if below else "" if path.is_dir() else " (no such folder)"
         raise UserError(f"{path} is not the output folder of a sweep or an evaluation{hint}")
-    entries = evaluation_entries(path) if (path / MANIFEST).is_file() else sweep_entries(path, store_root)
+    evaluated = (path / MANIFEST).is_file()
+    entries = evaluation_entries(path) if evaluated else sweep_entries(path, store_root)
+    missing = [] if evaluated else missing_answers(path, store_root)
     with TemporaryDirectory() as folder:
-        serve(with_baselines(entries, Path(folder)), path.resolve().name, port, open_browser)
+        shown, notes = with_baselines(entries, Path(folder))
+        serve(shown, path.resolve().name, port, open_browser, [*missing, *notes])
 
 
 def serve_ui(path: Path, port: int) -> NoReturn:

@@ -22,6 +22,7 @@ from aipo_lab.sweeps.foreseen import foresee_graph
 from aipo_lab.sweeps.memory import planned_memory
 from aipo_lab.sweeps.plan import StagePlan, SweepGraph, estimate_duration_s, plan_stages, sweep_workers
 from aipo_lab.sweeps.plan_judging import expected_cost, foreseen_cost, judging_costs, sum_costs
+from aipo_lab.sweeps.resolution import smallest_differences
 from aipo_lab.sweeps.sweep import Sweep
 from aipo_lab.sweeps.throughputs import throughputs
 
@@ -43,6 +44,7 @@ def show_plan(sweep: Sweep, store_root: Path, gpus: int | None = None, gpu: str 
     console.print(plan_table(plans))
     saved = sum(plan.unshared - plan.distinct for plan in plans)
     console.print(f"sharing saves {saved} stage runs")
+    _show_smallest_differences(console, sweep)
     _show_devices(console, graph)
     _show_judging(console, graph, store)
     if cost is None:
@@ -95,6 +97,12 @@ def _trial_table(sweep: Sweep) -> Table:
         settings = " ".join(f"{name}={value}" for name, value in trial.hyperparameters().items())
         trials.add_row(trial.name, trial.objective, settings, str(trial.recipe.iterations))
     return trials
+
+
+def _show_smallest_differences(console: Console, sweep: Sweep) -> None:
+    """What the prompts of each benchmark, and the seeds, can tell apart."""
+    for text in smallest_differences(sweep):
+        console.print(text, highlight=False, soft_wrap=True)
 
 
 def _show_judging(console: Console, graph: SweepGraph, store: Store) -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
 from rich.markup import escape
 
+from aipo_lab.benchmarks.catalogue import BENCHMARK_METRICS
 from aipo_lab.console.display import SweepDisplay
 from aipo_lab.console.result_table import result_table
 from aipo_lab.console.running import (
@@ -24,7 +27,9 @@ from aipo_lab.core.store import Store
 from aipo_lab.execution.executor import EXECUTORS, Executor, make_executor
 from aipo_lab.judging.ledger import SharedBudget, ledger_path
 from aipo_lab.pipeline.evaluation_graph import check_judges
+from aipo_lab.report.pick_text import pick_lines
 from aipo_lab.results.rows import ResultRow
+from aipo_lab.results.selection import Selection
 from aipo_lab.sweeps.folder_lock import try_lock
 from aipo_lab.sweeps.linted import grouped
 from aipo_lab.sweeps.notes import model_notes
@@ -128,13 +133,31 @@ def _announce(console: Console, study: Study, plans: Sequence[StagePlan]) -> Non
         console.print(f"[yellow]note:[/yellow] {escape(note)}", highlight=False, soft_wrap=True)
 
 
+def _configuration(selection: Selection) -> ResultRow:
+    """The row to report, named as the configuration that it is the mean of, where it is one."""
+    n_seeds = len(selection.seeds)
+    if n_seeds < 2:
+        return selection.reported
+    name = re.sub(r"-seed=\d+", "", selection.reported.trial)
+    return replace(selection.reported, trial=f"{name} ({n_seeds} seeds)")
+
+
 def _conclude(console: Console, study: Study, rows: list[ResultRow], program: str) -> None:
     """The final table, failures, and where everything is."""
-    for benchmark, chosen in study.selections(rows).items():
-        best = [selection.best for selection in chosen.values()]
+    notes = study.notes()
+    for benchmark, picks in study.picks(rows).by_benchmark.items():
         single = len(study.sweep.trials) == 1
+        best = list(picks.by_contender.values())
         title = f"Results ({benchmark})" if single else f"Best trial of each objective ({benchmark})"
-        console.print(result_table(title, benchmark, [r for r in rows if r.state == "complete"] if single else best))
+        if not single and any(selection.halved for selection in best):
+            title += ", on prompts that did not pick it"
+        shown = [row for row in rows if row.state == "complete"] if single else [_configuration(one) for one in best]
+        console.print(result_table(title, benchmark, shown))
+        if picks.overall is not None and not single:
+            for sentence in pick_lines(picks.overall, BENCHMARK_METRICS[benchmark]):
+                console.print(f"  {escape(sentence)}", highlight=False, soft_wrap=True)
+        for note in notes.get(benchmark, []):
+            console.print(note, highlight=False, soft_wrap=True)
     n_failed = len(study.failures)
     console.print(
         f"{len(study.sweep.trials) - n_failed} of {len(study.sweep.trials)} trials complete"

@@ -83,8 +83,8 @@ def _drawing_key(rows: Sequence[ResultRow], rule: SelectionRule) -> str:
     """A digest of all that the figures depend on: the rows, the rule, and the code that draws."""
     digest = hashlib.sha256(repr((list(rows), str(rule))).encode())
     package = Path(__file__).parent
-    used = ("results/selection.py", "results/repeats.py", "benchmarks/metrics.py")
-    sources = [*package.glob("*.py"), *(package.parent / name for name in used)]
+    results, metrics = (package.parent / name for name in ("results", "benchmarks/metrics.py"))
+    sources = [*package.glob("*.py"), *results.glob("*.py"), metrics]
     for source in sorted(sources):
         digest.update(source.read_bytes())
     return digest.hexdigest()

@@ -11,7 +11,6 @@ from functools import cached_property
 from types import MappingProxyType
 from typing import Any
 
-from aipo_lab.benchmarks.embedded import JUDGE_LENGTH_BIAS
 from aipo_lab.benchmarks.resources import BenchmarkResources
 from aipo_lab.core.seeds import derive_seed
 from aipo_lab.pipeline.base_model import BaseModel
@@ -51,9 +50,10 @@ class Iteration:
 
 @dataclass(frozen=True)
 class TrialGraph:
-    """Everything one trial needs: iterations 0 to T."""
+    """Everything one trial needs: iterations 0 to T; by benchmark, the base model's second answers and their scores."""
 
     iterations: tuple[Iteration, ...]
+    again: Mapping[str, tuple[StageNode, StageNode]] = field(default_factory=dict)
 
     def nodes(self) -> Mapping[str, StageNode]:
         """Distinct nodes by reference, inputs before what needs them."""
@@ -61,7 +61,9 @@ class TrialGraph:
 
     @cached_property
     def _nodes(self) -> dict[str, StageNode]:
-        return {node.reference: node for iteration in self.iterations for node in iteration.nodes()}
+        nodes = [node for iteration in self.iterations for node in iteration.nodes()]
+        nodes += [node for pair in self.again.values() for node in pair]
+        return {node.reference: node for node in nodes}
 
 
 class GraphBuilder:
@@ -118,7 +120,17 @@ class GraphBuilder:
             iterations.append(self._iteration(t, policy, base, steps))
             policy = steps["train"]
         iterations.append(self._iteration(self.recipe.iterations, policy, base, {}))
-        return TrialGraph(tuple(iterations))
+        return TrialGraph(tuple(iterations), {name: self._again(name) for name in self._with_floor()})
+
+    def _with_floor(self) -> list[str]:
+        return [name for name, settings in self.embedded.items() if settings.noise_floor]
+
+    def _again(self, name: str) -> tuple[StageNode, StageNode]:
+        """The base model's answers with another seed, and their scores against its first ones."""
+        config = self.answer_configs[name] | {"seed": derive_seed(self.recipe.seed, "answer again", name)}
+        answers = self._node("answer", config, {"policy": self.base})
+        inputs = {"answers": answers, "baseline": self._answers(name, self.base)}
+        return answers, self._node("judge", self.score_configs[name], inputs)
 
     def _iteration(self, t: int, policy: StageNode, base: StageNode, steps: Mapping[str, StageNode]) -> Iteration:
         """The evaluation of theta_t, and the steps that start from it."""
@@ -228,11 +240,10 @@ class GraphBuilder:
         }
 
     def _score_config(self, name: str) -> dict[str, Any]:
-        bias = self.recipe.benchmarks.judge_length_bias
         return {
             "benchmark": name,
             "world": self.world,
-            "length_bias": getattr(self.recipe.rank, "length_bias", JUDGE_LENGTH_BIAS) if bias is None else bias,
+            "length_bias": self.recipe.benchmarks.judge_length_bias,
         }
 
     def _pool(self) -> dict[str, Any]:

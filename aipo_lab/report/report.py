@@ -1,4 +1,7 @@
-"""The HTML report of a sweep: one self-contained page made from results, figures and sampled responses."""
+"""The HTML report of a sweep: one self-contained page made from results, figures and sampled responses.
+
+`page/` holds its style sheet and scripts, Plotly's basic bundle among them (MIT licence, `page/plotly-LICENSE`).
+"""
 
 from __future__ import annotations
 
@@ -8,16 +11,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from markupsafe import Markup
+
 from aipo_lab.benchmarks.catalogue import BENCHMARK_METRICS
 from aipo_lab.core.jsonl import write_text_atomically
 from aipo_lab.figures.draw import figure_caption
 from aipo_lab.figures.palette import setting_label
-from aipo_lab.report.claims import check_claims
+from aipo_lab.report.contender_tables import contender_table, difference_table, matched_tables
+from aipo_lab.report.explorer import as_script, get_explorers
+from aipo_lab.report.ordering import Ordering, check_claims
+from aipo_lab.report.pick_text import pick_sentences
 from aipo_lab.report.samples import Sample, group_samples
 from aipo_lab.report.tables import (
-    Table,
     best_table,
-    contender_table,
     counts_table,
     describe,
     repeats_table,
@@ -25,20 +31,25 @@ from aipo_lab.report.tables import (
     stage_table,
     warning_table,
 )
+from aipo_lab.report.verdict import verdict_sentences
+from aipo_lab.results.per_prompt import NO_VALUES, PromptValues
 from aipo_lab.results.rows import ResultRow
-from aipo_lab.results.selection import Selection, parse_rule, select_best
+from aipo_lab.results.selection import Selection
 
 
 @dataclass(frozen=True)
 class ReportData:
     """All that a report shows.
 
-    `select` is the text of the selection rule and `selections` what it chose, by benchmark and objective.
+    `select` is the text of the selection rule, `selections` what it chose, by benchmark and objective, and `overall`
+    what it chose among all, by benchmark.
     `failures` maps a trial to its reason, `stage_counts` a stage to its numbers of `computed`, `shared` and
-    `reused` artifacts; `pipeline_counts` has one mapping per trial and iteration (instructions generated,
-    malformed, pairs, dropped, …). `figures` maps the names of `draw_figures` to PNG files.
+    `reused` artifacts, `stage_seconds` to the seconds of work in all of them; `reproduce` are commands;
+    `pipeline_counts` has one mapping per trial and iteration (instructions generated, malformed, pairs, dropped, …).
+    `figures` maps the names of `draw_figures` to PNG files.
     `warnings` are the data linter's: rule, trial, iteration and text. A metric
-    `<benchmark>/n` in the rows is shown as the number of prompts.
+    `<benchmark>/n` in the rows is shown as the number of prompts. `values` are the results prompt by prompt,
+    `notes` sentences that a reader of a benchmark's numbers has to know.
     """
 
     name: str
@@ -50,11 +61,16 @@ class ReportData:
     samples: list[Sample] = field(default_factory=list)
     failures: dict[str, str] = field(default_factory=dict)
     stage_counts: dict[str, dict[str, int]] = field(default_factory=dict)
+    stage_seconds: dict[str, float] = field(default_factory=dict)
+    reproduce: list[str] = field(default_factory=list)
     duration_s: float = 0.0
     configuration_yaml: str = ""
     pipeline_counts: list[dict[str, Any]] = field(default_factory=list)
     figures: dict[str, Path] = field(default_factory=dict)
     warnings: list[tuple[str, str, int, str]] = field(default_factory=list)
+    overall: dict[str, Selection] = field(default_factory=dict)
+    values: PromptValues = NO_VALUES
+    notes: dict[str, list[str]] = field(default_factory=dict)
 
 
 def build_report(data: ReportData, path: Path) -> Path:
@@ -76,15 +92,21 @@ def build_report(data: ReportData, path: Path) -> Path:
 def _context(data: ReportData) -> dict[str, Any]:
     settings = {row.trial: setting_label(row.hyperparameters) for row in data.rows}
     by_method = any("method" in row.hyperparameters for row in data.rows)
+    benchmarks = [_benchmark(data, name) for name in data.benchmarks]
+    explorers = get_explorers(data.rows, data.benchmarks, data.selections, data.samples)
     return {
         "name": data.name,
+        "page": _page_files(),
+        "explorer": Markup(as_script(explorers)) if explorers else "",
         "contenders_are": "method" if by_method else "objective",
         "summary": summary_sentences(data),
         "select": data.select,
-        "benchmarks": [_benchmark(data, name) for name in data.benchmarks],
+        "verdict": [sentence for one in benchmarks for sentence in one["verdict"]],
+        "benchmarks": benchmarks,
+        "reproduce": data.reproduce,
         "other_figures": _figures(data, None),
         "failures": data.failures,
-        "stages": stage_table(data.stage_counts),
+        "stages": stage_table(data.stage_counts, data.stage_seconds),
         "counts": counts_table(data.pipeline_counts),
         "warnings": warning_table(data.warnings),
         "results": result_table(data.rows, data.benchmarks),
@@ -93,22 +115,46 @@ def _context(data: ReportData) -> dict[str, Any]:
     }
 
 
+def _page_files() -> dict[str, Markup]:
+    """The style sheet and the scripts; they are the package's own and stand in the page as they are."""
+    names = {"style": "report.css", "tables": "tables.js", "explorer": "explorer.js", "plotly": "plotly-basic.min.js"}
+    folder = Path(__file__).parent / "page"
+    return {name: Markup((folder / file).read_text(encoding="utf-8")) for name, file in names.items()}
+
+
 def _benchmark(data: ReportData, name: str) -> dict[str, Any]:
     metrics = BENCHMARK_METRICS[name]
     selections = data.selections.get(name, {})
-    ordering = check_claims(data.rows, selections, metrics)
-    contenders: Table | None = contender_table(ordering, metrics) if ordering.claims else None
-    overall = select_best(data.rows, parse_rule(data.select), metrics)
+    ordering = check_claims(data.rows, selections, metrics, data.values, len(data.benchmarks))
+    overall = data.overall.get(name)
     sizes = {row.value(f"{name}/n") for row in data.rows} - {None}
     return {
         "name": name,
+        "notes": data.notes.get(name, []),
         "figures": _figures(data, name),
-        "overall": "" if overall is None else f"Over all objectives: {describe(overall, metrics)}",
+        "overall": None if overall is None else describe(overall, metrics),
+        "certainty": [] if overall is None else pick_sentences(overall, metrics),
+        "halved": any(selection.halved for selection in selections.values()),
         "n_prompts": f"{sizes.pop():.0f}" if len(sizes) == 1 else "",
-        "repeats": repeats_table(data.rows, metrics),
+        "repeats": repeats_table(data.rows, metrics, data.values),
         "best": best_table(data.rows, selections, metrics),
         "claims": ordering.claims,
-        "contenders": contenders,
+        "findings": ordering.findings,
+        "verdict": verdict_sentences(ordering, name, len(data.benchmarks) > 1),
+        **_compared(ordering),
+    }
+
+
+def _compared(ordering: Ordering) -> dict[str, Any]:
+    """The tables of contenders."""
+    field = ordering.field
+    if field is None:
+        return {"contenders": None, "n_seeds": 0, "matched": [], "differences": None}
+    return {
+        "contenders": contender_table(field),
+        "n_seeds": field.n_seeds,
+        "matched": matched_tables(field),
+        "differences": difference_table(field) if len(field.contenders) > 1 else None,
     }
 
 

@@ -26,6 +26,7 @@ class SampleGroup:
     """The samples of one trial: a column per iteration, for each prompt a cell (or None) per column."""
 
     title: str
+    trial: str
     iterations: list[int]
     prompts: list[tuple[str, list[Sample | None]]]
 
@@ -42,18 +43,19 @@ def group_samples(samples: Sequence[Sample], settings: Mapping[str, str]) -> lis
     groups = [
         _group(
             f"{objective_name(objective)} {settings.get(trial) or trial}",
+            trial,
             [sample for sample in trained if sample.trial == trial],
             base,
         )
         for objective, trial in sorted(trials, key=lambda key: order.index(key[0]))
     ]
-    return groups if trained else [_group("base model", [], base)] if base else []
+    return groups if trained else [_group("base model", "", [], base)] if base else []
 
 
-def _group(title: str, samples: Sequence[Sample], base: dict[str, Sample]) -> SampleGroup:
+def _group(title: str, trial: str, samples: Sequence[Sample], base: dict[str, Sample]) -> SampleGroup:
     prompts = list(dict.fromkeys(sample.prompt for sample in samples)) or list(base)
     cells = {(sample.prompt, sample.iteration): sample for sample in samples}
     cells |= {(prompt, 0): base[prompt] for prompt in prompts if prompt in base}
     iterations = sorted({iteration for _, iteration in cells})
     rows = [(prompt, [cells.get((prompt, iteration)) for iteration in iterations]) for prompt in prompts]
-    return SampleGroup(title, iterations, rows)
+    return SampleGroup(title, trial, iterations, rows)

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from statistics import fmean
 from typing import Any
 
 from aipo_lab.benchmarks.catalogue import BENCHMARK_METRICS
 from aipo_lab.benchmarks.metrics import BenchmarkMetrics
 from aipo_lab.figures.palette import objective_name, objective_styles, setting_label
 from aipo_lab.figures.repeats import get_repeated_paths, labels
-from aipo_lab.report.claims import Measure, Ordering
+from aipo_lab.report.pick_text import point_text, share_text, tie_count_text
+from aipo_lab.results.effects import Effect
+from aipo_lab.results.per_prompt import NO_VALUES, PromptValues
 from aipo_lab.results.repeats import Configuration, Estimate, estimate, repeated_rows
 from aipo_lab.results.rows import ResultRow
 from aipo_lab.results.selection import Selection, standard_error
@@ -28,10 +31,11 @@ class Cell:
 
 @dataclass(frozen=True)
 class Table:
-    """Column headings and rows of cells."""
+    """Column headings and rows of cells; `points`: the trial and iteration that each row is about, or nothing."""
 
     columns: list[str]
     rows: list[list[Cell]]
+    points: list[tuple[str, int]] = field(default_factory=list)
 
     def is_number(self, column: int) -> bool:
         """Whether the column holds numbers, and is therefore set flush right."""
@@ -39,39 +43,26 @@ class Table:
 
 
 def best_table(rows: Sequence[ResultRow], selections: Mapping[str, Selection], metrics: BenchmarkMetrics) -> Table:
-    """The chosen trial of each objective, with its metrics, growth in length and the runner-up's distance."""
+    """The chosen point of each objective: the values to report, growth in length, how sure the pick is, runner-up."""
     shown = headline_metrics(metrics)
     growth = ["length / base"] if metrics.length else []
     columns = ["objective", "hyperparameters", "iteration", *(label for label, _ in shown), *growth]
-    table = Table([*columns, "runner-up", "lead in SE"], [])
+    table = Table([*columns, "picked again", "not separable", "runner-up"], [])
     for objective in objective_styles(selections):
         selection = selections[objective]
-        best, other = selection.best, selection.runner_up
+        best, other, certainty = selection.best, selection.runner_up, selection.certainty
         setting = setting_label(best.hyperparameters) or best.trial
         cells = [Cell(objective_name(objective)), Cell(setting), number_cell(best.iteration, 0)]
-        cells += [metric_cell(best, metric) for _, metric in shown]
+        cells += [metric_cell(selection.reported, metric) for _, metric in shown]
+        table.points.append((best.trial, best.iteration))
         if metrics.length:
-            cells.append(number_cell(_growth(rows, best, metrics.length), 2))
-        runner_up = MISSING if other is None else f"{_setting(other)}, iteration {other.iteration}"
-        cells += [Cell(runner_up), number_cell(selection.gap_se, 1, signed=True)]
-        table.rows.append(cells)
-    return table
-
-
-def contender_table(ordering: Ordering, metrics: BenchmarkMetrics) -> Table:
-    """The numbers behind the claims: best trial of each objective at the last common iteration."""
-    true = any(c.true_win_rate is not None for c in ordering.contenders)
-    columns = ["objective", "hyperparameters", "iteration", metrics.length_label, metrics.win_rate_label]
-    columns += ["Win rate by true quality (%)"] if true else []
-    if ordering.matched_length is not None:
-        columns.append(f"Win rate at length {ordering.matched_length:.1f} (%)")
-    table = Table(columns, [])
-    for c in ordering.contenders:
-        cells = [Cell(objective_name(c.objective)), Cell(setting_label(c.hyperparameters) or c.trial)]
-        cells += [number_cell(c.iteration, 0), measure_cell(c.length), measure_cell(c.win_rate)]
-        cells += [measure_cell(c.true_win_rate)] if true else []
-        cells += [measure_cell(c.matched_win_rate)] if ordering.matched_length is not None else []
-        table.rows.append(cells)
+            cells.append(number_cell(_growth(rows, selection, metrics.length), 2))
+        stability = None if certainty is None else certainty.stability
+        cells.append(Cell(MISSING) if stability is None else Cell(share_text(stability), stability))
+        cells.append(Cell(tie_count_text(certainty) or MISSING))
+        table.rows.append(
+            [*cells, Cell(MISSING if other is None else f"{_setting(other)}, iteration {other.iteration}")]
+        )
     return table
 
 
@@ -91,11 +82,12 @@ def result_table(rows: Sequence[ResultRow], benchmarks: Sequence[str]) -> Table:
             Cell(setting_label(row.hyperparameters)),
         ]
         cells += [number_cell(row.iteration, 0), Cell(row.state)]
+        table.points.append((row.trial, row.iteration))
         table.rows.append(cells + [metric_cell(row, metric) for _, metric in shown])
     return table
 
 
-def repeats_table(rows: Sequence[ResultRow], metrics: BenchmarkMetrics) -> Table:
+def repeats_table(rows: Sequence[ResultRow], metrics: BenchmarkMetrics, values: PromptValues = NO_VALUES) -> Table:
     """The configurations that ran with several seeds, after their last iteration; no rows without several seeds."""
     shown = headline_metrics(metrics)
     table = Table(["configuration", "iteration", "seeds", *(label for label, _ in shown), "on the front"], [])
@@ -110,7 +102,7 @@ def repeats_table(rows: Sequence[ResultRow], metrics: BenchmarkMetrics) -> Table
     for label in front:
         group = groups[last[label]]
         cells = [Cell(label), number_cell(last[label].iteration, 0), number_cell(len(group), 0)]
-        cells += [estimate_cell(estimate(group, metric), metric) for _, metric in shown]
+        cells += [estimate_cell(estimate(group, metric, values), metric) for _, metric in shown]
         table.rows.append([*cells, Cell("yes" if front[label] else "")])
     return table
 
@@ -124,14 +116,20 @@ def estimate_cell(one: Estimate | None, metric: str) -> Cell:
     return Cell(f"{one.mean:.{decimals}f}{interval}", one.mean)
 
 
-def stage_table(stage_counts: Mapping[str, Mapping[str, int]]) -> Table:
-    """How many artifacts of each stage were computed, shared between trials and reused from the store."""
+def stage_table(stage_counts: Mapping[str, Mapping[str, int]], seconds: Mapping[str, float]) -> Table:
+    """How many artifacts of each stage were computed, shared between trials and reused, and the work in them."""
     kinds = ("computed", "shared", "reused")
+    total = sum(seconds.values())
     rows = [
-        [Cell(stage), *(number_cell(counts.get(kind, 0), 0) for kind in kinds)]
+        [
+            Cell(stage),
+            *(number_cell(counts.get(kind, 0), 0) for kind in kinds),
+            number_cell(seconds.get(stage), 1),
+            number_cell(100 * seconds[stage] / total if total and stage in seconds else None, 0),
+        ]
         for stage, counts in stage_counts.items()
     ]
-    return Table(["stage", *kinds], rows)
+    return Table(["stage", *kinds, "seconds of work", "% of the work"], rows)
 
 
 def counts_table(pipeline_counts: Sequence[Mapping[str, Any]]) -> Table:
@@ -171,10 +169,10 @@ def metric_cell(row: ResultRow, metric: str) -> Cell:
     value = row.value(metric)
     if value is None:
         return Cell(MISSING)
-    return measure_cell(Measure(value, standard_error(row, metric)), 2 if metric.endswith("/quality") else 1)
+    return measure_cell(Effect(value, standard_error(row, metric)), 2 if metric.endswith("/quality") else 1)
 
 
-def measure_cell(measure: Measure | None, decimals: int = 1) -> Cell:
+def measure_cell(measure: Effect | None, decimals: int = 1) -> Cell:
     """`value ± standard error`."""
     if measure is None:
         return Cell(MISSING)
@@ -183,20 +181,17 @@ def measure_cell(measure: Measure | None, decimals: int = 1) -> Cell:
 
 
 def describe(selection: Selection, metrics: BenchmarkMetrics) -> str:
-    """One sentence on a selected point: which, how good, how long, and how clearly ahead."""
-    best, other = selection.best, selection.runner_up
-    length = ""
-    if metrics.length is not None:
-        length = f", {metrics.length_label.lower()} {metric_cell(best, metrics.length).text}"
-    text = f"{_point(best)}: {selection.metric} {metric_cell(best, selection.metric).text}{length}."
-    if other is None:
-        return text
-    gap = "" if selection.gap_se is None else f", {selection.gap_se:+.1f} standard errors from it"
-    return f"{text} Runner-up: {_point(other)}{gap}."
+    """A selected point in a few words: which, how good and how long, on the prompts that report."""
+    row, metric = selection.reported, selection.metric
+    labels = {metrics.win_rate: metrics.win_rate_label} | {m: label for label, m in headline_metrics(metrics)}
+    shown = [metric] if metrics.length is None else [metric, metrics.length]
+    measured = [f"{_lower(labels.get(name, name))} {metric_cell(row, name).text}" for name in shown]
+    return ", ".join([point_text(selection.best), *measured])
 
 
-def _point(row: ResultRow) -> str:
-    return f"{objective_name(row.contender)} {_setting(row)} at iteration {row.iteration}"
+def _lower(label: str) -> str:
+    """A label within a sentence: names like AlpacaEval keep their capitals."""
+    return label[0].lower() + label[1:] if label[1:2].islower() and label.split()[0].istitle() else label
 
 
 def _any_cell(value: Any) -> Cell:
@@ -210,10 +205,11 @@ def _setting(row: ResultRow) -> str:
     return setting_label(row.hyperparameters) or row.trial
 
 
-def _growth(rows: Sequence[ResultRow], best: ResultRow, length: str) -> float | None:
-    """The length as a multiple of that of the trial's own base model."""
-    base = [row.value(length) for row in rows if row.trial == best.trial and row.iteration == 0]
-    after = best.value(length)
-    if not base or not base[0] or after is None:
-        return None
-    return after / base[0]
+def _growth(rows: Sequence[ResultRow], selection: Selection, length: str) -> float | None:
+    """The length as a multiple of that of the configuration's own base models, both on the same prompts."""
+    trials = {row.trial for row in selection.seeds}
+    bases = [row for row in rows if row.trial in trials and row.iteration == 0]
+    before = [(row.reported_on if selection.halved else row.metrics).get(length) for row in bases]
+    known = [value for value in before if value is not None]
+    after = selection.reported.value(length)
+    return None if not known or not any(known) or after is None else after / fmean(known)

@@ -1,8 +1,9 @@
 """Trials that differ in their seed alone are repeats of one configuration: means over them, with intervals.
 
-The interval of a mean has two parts, added in quadrature: between seeds, Student's t at 95 % with the standard
-deviation over the seeds; and over the benchmark's prompts, which all seeds share, 1.96 times the mean standard error of
-the rows. The answers' own noise is in both, so the interval is rather too wide. With one seed there is none.
+Where values are known by prompt the interval is that of `effects`, prompts and seeds as random factors. Else it has two
+parts, added in quadrature: between seeds, Student's t at 95 % with the standard deviation over the seeds; and over
+the benchmark's prompts, which all seeds share, 1.96 times the mean standard error of the rows. The answers' own noise
+is then in both, so the interval is rather too wide. With one seed there is none.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean, stdev
 
+from aipo_lab.results.effects import mean_effect
+from aipo_lab.results.per_prompt import NO_VALUES, PromptValues
 from aipo_lab.results.rows import ResultRow
 from aipo_lab.results.selection import standard_error
 
@@ -52,14 +55,17 @@ def repeated_rows(rows: Sequence[ResultRow]) -> dict[Configuration, list[ResultR
     return groups if any(len(group) > 1 for group in groups.values()) else {}
 
 
-def estimate(rows: Sequence[ResultRow], metric: str) -> Estimate | None:
-    """The mean of a metric over rows of different seeds; None where a row lacks it."""
+def estimate(rows: Sequence[ResultRow], metric: str, known: PromptValues = NO_VALUES) -> Estimate | None:
+    """The mean of a metric over rows of different seeds; None where a row lacks it. `known`: the values by prompt."""
     values = [value for row in rows if (value := row.value(metric)) is not None]
     if not values or len(values) < len(rows):
         return None
     n = len(values)
     if n == 1:
         return Estimate(values[0], None, 1)
+    by_prompt = known.common([(row.trial, row.iteration) for row in rows], metric)
+    if by_prompt is not None:
+        return Estimate(fmean(values), mean_effect(by_prompt.values).half_width, n)
     between = student_95(n - 1) * stdev(values) / math.sqrt(n)
     errors = [standard_error(row, metric) or 0.0 for row in rows]
     return Estimate(fmean(values), math.hypot(between, NORMAL_95 * fmean(errors)), n)

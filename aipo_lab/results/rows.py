@@ -27,6 +27,8 @@ class ResultRow:
     sweep varies) to the text shown for them. `metrics` maps `<benchmark>/<metric>` (and `…_se`) to
     floats; `state` is `complete`, `failed` or `pending`, and only complete rows carry metrics. `checkpoint`
     is the artifact of the row's model, `train/<key>` or `base/<key>`; empty where nobody knows any more.
+    `picked_on` and `reported_on` are metrics over the two halves of a benchmark's prompts (see `halves`): never part of
+    results.csv, and empty where all prompts serve both ends.
     """
 
     trial: str
@@ -36,6 +38,8 @@ class ResultRow:
     state: str
     metrics: dict[str, float] = field(default_factory=dict)
     checkpoint: str = ""
+    picked_on: dict[str, float] = field(default_factory=dict)
+    reported_on: dict[str, float] = field(default_factory=dict)
 
     @property
     def contender(self) -> str:

@@ -16,6 +16,7 @@ from aipo_lab.core.yaml_text import dump_yaml
 from aipo_lab.pipeline.base_model import BaseModel
 from aipo_lab.ranking.ranker import RankerResources
 from aipo_lab.sweeps.plan import FoundThings, SweepGraph
+from aipo_lab.sweeps.prompt_values import FILE as PROMPT_VALUES
 from aipo_lab.sweeps.saved import SavedSweep, SweepSummary, read_summary, read_sweep, saved_store
 from aipo_lab.sweeps.sweep import Sweep, build_trials
 from aipo_lab.sweeps.trial import Method
@@ -29,6 +30,8 @@ class SweepFolder:
         self.configuration = path / "sweep.yaml"
         self.results = path / "results.csv"
         self.summary = path / "summary.json"
+        self.picks = path / "picks.json"
+        self.prompt_values = path / PROMPT_VALUES
         self.figures = path / "figures"
         self.report = path / "report.html"
         self.tracking_database = path / "mlflow.db"
@@ -47,6 +50,7 @@ class SweepFolder:
             "profile": sweep.profile,
             "description": sweep.description,
             "select": sweep.select,
+            "split": sweep.split,
             "source": sweep.source,
             **saved_store(store_root, self.path),
             "models": {
@@ -100,6 +104,7 @@ class SweepFolder:
             description=saved.description,
             source=saved.source,
             methods=saved.methods,
+            split=saved.split,
         )
         models = {
             source: BaseModel(Path(model.folder) if model.folder else None, model.fingerprint)

@@ -54,6 +54,7 @@ class SavedSweep(_Saved):
     profile: str
     description: str = ""
     select: str
+    split: bool = True
     source: str = ""
     store: str
     store_absolute: str | None = None

@@ -10,12 +10,16 @@ from pydantic import Field, field_validator
 
 from aipo_lab.core.config import StrictModel, suggest
 from aipo_lab.pipeline.recipe import profile_names
+from aipo_lab.results.rules import DEFAULT_RULE
 
 ALL_METHODS = "all"
 """As the value of `method`: every method of the file."""
 
 RESERVED_NAMES = ("store", "evaluations")
 """Folders of `runs/` that are not sweeps'."""
+
+
+MOST_SEEDS = 100
 
 
 class ScaleSpec(StrictModel):
@@ -25,6 +29,17 @@ class ScaleSpec(StrictModel):
     recipe: dict[str, Any] = Field(default_factory=dict, description="stands for the file's recipe")
     methods: dict[str, str | dict[str, Any]] | None = Field(None, description="stands for the file's methods")
     space: list[dict[str, Any]] | None = Field(None, min_length=1, description="stands for the file's space")
+
+
+class SelectSpec(StrictModel):
+    """How the best trial is chosen, and on which prompts its result is reported; a text alone is its `rule`."""
+
+    rule: str = Field(DEFAULT_RULE, description="rule that picks the best trial")
+    split: bool = Field(
+        True,
+        description="pick on one half of a benchmark's prompts and report on the other, where it has enough of them "
+        "and values of each; false: both on all of them",
+    )
 
 
 class SweepSpec(StrictModel):
@@ -42,17 +57,28 @@ class SweepSpec(StrictModel):
         min_length=1,
         description="grids: each entry an objective or methods, and lists of values for hyperparameters or recipe keys",
     )
+    seeds: int = Field(
+        1,
+        ge=1,
+        le=MOST_SEEDS,
+        description="repeats of every point of the space, with the recipe's seed and the next ones",
+    )
     methods: dict[str, str | dict[str, Any]] = Field(
         default_factory=dict,
         description="by name: a method's own sweep file, sought beside this one, or its recipe keys and values; "
         "entries of the space choose among them with `method`",
     )
-    select: str = Field("top_left", description="rule that picks the best trial")
+    select: SelectSpec = Field(default_factory=SelectSpec, description="how the best trial is chosen")
     profiles: dict[str, ScaleSpec] = Field(
         default_factory=dict,
         description="by profile: a recipe, space and description that stand for the file's with that profile, or one "
         "that builds on it",
     )
+
+    @field_validator("select", mode="before")
+    @classmethod
+    def _rule_alone(cls, value: object) -> object:
+        return {"rule": value} if isinstance(value, str) else value
 
     @field_validator("name", mode="before")
     @classmethod

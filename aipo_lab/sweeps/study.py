@@ -11,22 +11,28 @@ from pathlib import Path
 from typing_extensions import override
 
 from aipo_lab.benchmarks.catalogue import BENCHMARK_METRICS
+from aipo_lab.core.jsonl import write_json
 from aipo_lab.core.store import Store
 from aipo_lab.execution.executor import Executor, StageProgress
 from aipo_lab.execution.scheduler import GraphListener, GraphOutcome, Scheduler
 from aipo_lab.judging.ledger import ledger_path
 from aipo_lab.pipeline.evaluation_graph import JudgingPlace
+from aipo_lab.results.per_prompt import PromptValues
 from aipo_lab.results.rows import ResultRow, write_results
-from aipo_lab.results.selection import Selection, parse_rule, select_per_objective
+from aipo_lab.results.rules import parse_rule
 from aipo_lab.stages.definition import StageNode
 from aipo_lab.stages.stored import find_stored
+from aipo_lab.sweeps.benchmark_notes import benchmark_notes
 from aipo_lab.sweeps.claiming import claim_folder, sweep_id
 from aipo_lab.sweeps.collect import pair_analyses, pipeline_counts, sweep_rows, trial_samples
 from aipo_lab.sweeps.folder import SweepFolder
 from aipo_lab.sweeps.keeping import EarlierRows, keep_earlier, read_earlier
 from aipo_lab.sweeps.linted import LintedPoint, lint_sweep
+from aipo_lab.sweeps.picking import SweepPicks, pick_all, picks_record
 from aipo_lab.sweeps.plan import StagePlan, SweepGraph, build_graph, plan_stages
+from aipo_lab.sweeps.prompt_values import load_prompt_values
 from aipo_lab.sweeps.recording import Recorder
+from aipo_lab.sweeps.reproducing import commands_again, stage_seconds
 from aipo_lab.sweeps.saved import SweepSummary
 from aipo_lab.sweeps.sweep import Sweep, Trial
 from aipo_lab.tracking.tracker import Tracker
@@ -52,6 +58,7 @@ class Study:
     failures: dict[str, str] = field(default_factory=dict)
     earlier: EarlierRows = field(default_factory=dict)
     unwritten: dict[str, str] = field(default_factory=dict)
+    _picked: tuple[list[ResultRow], SweepPicks] | None = field(default=None, repr=False)
 
     @classmethod
     def open(
@@ -195,10 +202,22 @@ class Study:
         """What the data linter finds in the pairs and trainings that are stored."""
         return lint_sweep(self.graph.trials, self.graph.recipes, self.store)
 
-    def selections(self, rows: list[ResultRow]) -> dict[str, dict[str, Selection]]:
-        """The best trial of each objective, by benchmark."""
-        rule = parse_rule(self.sweep.select)
-        return {name: select_per_objective(rows, rule, BENCHMARK_METRICS[name]) for name in self.benchmarks(rows)}
+    def prompt_values(self) -> PromptValues:
+        """The results prompt by prompt, as far as the store has them."""
+        return load_prompt_values(self.graph, self.store, self.folder.prompt_values)
+
+    def notes(self) -> dict[str, list[str]]:
+        """By benchmark: its judge's taste, the noise floor, and what is no longer known prompt by prompt."""
+        notes = benchmark_notes(self.graph, self.store)
+        missing = self.prompt_values().missing_text()
+        return {name: [*said, f"Note: {missing}."] if missing else said for name, said in notes.items()}
+
+    def picks(self, rows: list[ResultRow]) -> SweepPicks:
+        """The best trial over all and of each objective, by benchmark, with how sure that is."""
+        if self._picked is None or self._picked[0] != rows:
+            rule, benchmarks = parse_rule(self.sweep.select), self.benchmarks(rows)
+            self._picked = rows, pick_all(rows, benchmarks, rule, self.prompt_values(), self.sweep.split)
+        return self._picked[1]
 
     def draw_report(self, rows: list[ResultRow]) -> None:
         """Draw the figures and write the HTML report, as far as that can be done; see `unwritten`.
@@ -220,7 +239,9 @@ class Study:
 
         if self.keeps_report():
             return
-        selections = self.selections(rows)
+        picks = self.picks(rows)
+        selections, rows = picks.selections(), picks.rows
+        write_json(self.folder.picks, picks_record(picks))
         shown = {one.best.trial for chosen in selections.values() for one in chosen.values()}
         figures = draw_figures(rows, parse_rule(self.sweep.select), self.folder.figures)
         figures |= draw_pair_figures(pair_analyses(self.graph.trials, shown, self.store), self.folder.figures)
@@ -232,11 +253,16 @@ class Study:
             benchmarks=self.benchmarks(rows),
             select=self.sweep.select,
             selections=selections,
+            values=self.prompt_values(),
+            notes=self.notes(),
+            overall={name: one.overall for name, one in picks.by_benchmark.items() if one.overall is not None},
             samples=[
                 sample for trial in trials for sample in trial_samples(trial, self.graph.trials[trial.name], self.store)
             ],
             failures=self.failures,
             stage_counts=self._stage_counts(),
+            stage_seconds=stage_seconds(self.graph, self.store),
+            reproduce=commands_again(self.folder.configuration, self.sweep.source, self.sweep.profile),
             duration_s=self.summary.duration_s,
             configuration_yaml=self.folder.configuration.read_text(encoding="utf-8"),
             pipeline_counts=[

@@ -15,7 +15,7 @@ from aipo_lab.core.overrides import apply_all, apply_overrides, set_text
 from aipo_lab.core.yaml_text import YamlDocument
 from aipo_lab.pipeline.checks import CHECKS, RECIPE_CHECKS, check_recipes
 from aipo_lab.pipeline.recipe import Recipe, build_recipe, is_recipe, profile_names, profile_values, recipe_document
-from aipo_lab.results.selection import SelectionRule, parse_rule
+from aipo_lab.results.rules import DEFAULT_RULE, SelectionRule, parse_rule
 from aipo_lab.sweeps.methods import load_methods, with_methods_named
 from aipo_lab.sweeps.scale import at_profile
 from aipo_lab.sweeps.space import entry_place, grid, section_problems, space_problems
@@ -27,7 +27,10 @@ __all__ = ["Sweep", "Trial", "build_trials", "load_sweep", "single_run", "trial_
 
 @dataclass(frozen=True)
 class Sweep:
-    """A sweep with all its trials, ready to run; `methods`: what each method that they name changes."""
+    """A sweep with all its trials, ready to run; `methods`: what each method that they name changes.
+
+    `select` is the rule that picks the best trial; with `split` it picks on one half of a benchmark's prompts.
+    """
 
     name: str
     profile: str
@@ -37,6 +40,7 @@ class Sweep:
     description: str = ""
     source: str = field(default="", compare=False)
     methods: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    split: bool = True
 
 
 def load_sweep(
@@ -58,17 +62,25 @@ def load_sweep(
     source = _with_settings(f"sweep file {path}", overrides)
     spec = validate(SweepSpec, document.value, f"sweep file {path}", file_origins(document))
     space = with_methods_named(spec.space, list(spec.methods))
+    if spec.seeds > 1 and (given := [entry for entry in space if "seed" in entry]):
+        raise UserError(
+            f"{source}: seeds: {spec.seeds} repeats every point with seeds of its own, and space entry "
+            f"{space.index(given[0]) + 1} sweeps seed as well; keep one of the two"
+        )
     problems = section_problems(spec.recipe, ("recipe",), document)
     problems += space_problems(space, overrides, document, spec.methods)
     if problems:
         raise UserError.from_problems(f"{source} is not valid:", problems)
-    rule = parse_rule(spec.select)
+    rule = parse_rule(spec.select.rule)
     methods = {
         name: method.with_overrides(overrides)
         for name, method in load_methods(spec.methods, document, path, profile or spec.profile).items()
     }
     base = _base_values(profile, spec.profile, document, source)
     origins = _change(base, spec.recipe, file_origins(document, ("recipe",)), overrides, source)
+    if spec.seeds > 1:
+        first = build_recipe(base, source=source, origins=origins).seed
+        space = [{**entry, "seed": list(range(first, first + spec.seeds))} for entry in space]
     places = [entry_place(number, document) for number, entry in enumerate(space) for _ in grid(entry)]
     points = [point for entry in space for point in grid(entry)]
     trials = build_trials(base, points, source, origins, places, methods)
@@ -83,12 +95,13 @@ def load_sweep(
     return Sweep(
         name=spec.name if profile in (None, spec.profile) else f"{spec.name}-{profile}",
         profile=str(base["profile"]),
-        select=spec.select,
+        select=spec.select.rule,
         base_values=base,
         trials=trials,
         description=spec.description,
         source=str(path),
         methods={name: method.changes for name, method in methods.items()},
+        split=spec.select.split,
     )
 
 
@@ -124,7 +137,7 @@ def single_run(
     _pin_judge(values, recipe)
     name = f"{Path(recipe_or_profile).stem}-{recipe.objective.name}"
     trial = Trial(recipe.objective.name, {}, recipe)
-    return Sweep(name, recipe.profile, "top_left", values, (trial,), source=recipe_or_profile)
+    return Sweep(name, recipe.profile, DEFAULT_RULE, values, (trial,), source=recipe_or_profile)
 
 
 def _base_values(option: str | None, name: str, document: YamlDocument, source: str) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
@@ -160,7 +161,15 @@ def test_means_are_of_what_is_shown(page: Chromium) -> None:
         return [row.replace("\n", "").split("\t") for row in page.texts("#summary tr")]
 
     head, left, right = cells()
-    assert head[1:] == ["answers", "tokens", "characters", "truncated", "judged win rate", "true win rate", "quality"]
+    assert head[1:] == [
+        "answers",
+        "tokens",
+        "characters",
+        "truncated",
+        "win rate by length-biased judge",
+        "win rate by true quality",
+        "true quality",
+    ]
     assert left == ["left base model", "4", "2.0", "5", "0", "50.0 %", "50.0 %", "0.50"]
     assert right[1:] == ["4", "11.0", "29", "1", "62.5 %", "37.5 %", "0.44"]
     choose(page, "show", "disagreements")
@@ -315,3 +324,86 @@ def test_nothing_is_cut_off_in_a_narrow_window(page: Chromium, scheme: str) -> N
     finally:
         page.resize(1280, 900)
         page.prefer("light")
+
+
+HOSTILE = "<b onclick=x>bold</b> ![i](http://example.com/x.png)"
+MARKDOWN = f"# Title\n\n- one\n- **two**\n\n{HOSTILE} [go](javascript:alert(1))"
+
+
+def iterations(folder: Path, texts: list[str], model: str = "aipo") -> list[Entry]:
+    """A base model and a trial with an entry an iteration; one question."""
+    answers = [[{"id": "0", **turn("ask", text, len(text.split()))}] for text in texts]
+    base = write_entry(folder, "micro", "base model", answers[0], None)
+    return [base] + [
+        replace(write_entry(folder, "micro", f"{model}, iteration {t}", rows, None), model=model, iteration=t)
+        for t, rows in enumerate(answers[1:], 1)
+    ]
+
+
+def test_markdown_is_laid_out_and_sanitised(browser: Chromium, tmp_path: Path) -> None:
+    with serving(iterations(tmp_path, ["plain", MARKDOWN]), "t") as address:
+        show(browser, address)
+        assert browser.texts(".answer .markdown li") == ["one", "two"]
+        assert browser.texts(".answer .markdown strong") == ["two"]
+        assert HOSTILE in browser.texts(".answer .text")[1]
+        assert browser.get("document.querySelectorAll('main img, main b, main [onclick], main a[href]').length") == 0
+        choose(browser, "as", "raw")
+        assert browser.texts(".answer .text")[1] == MARKDOWN
+        assert in_hash(browser)["as"] == "raw"
+
+
+def test_words_that_the_other_side_does_not_have_are_marked(browser: Chromium, tmp_path: Path) -> None:
+    with serving(iterations(tmp_path, ["a small red fox", "a very red fox"]), "t") as address:
+        show(browser, address)
+        choose(browser, "as", "differences")
+        assert browser.texts(".answer .text") == ["a small red fox", "a very red fox"]
+        assert (browser.texts("del"), browser.texts("ins")) == (["small"], ["very"])
+
+
+def test_long_answers_are_folded_until_asked_for(browser: Chromium, tmp_path: Path) -> None:
+    with serving(iterations(tmp_path, ["short", "word " * 1000]), "t") as address:
+        show(browser, address)
+        assert browser.texts("button.fold") == ["show all 5,000 characters"]
+        height = "document.querySelectorAll('.answer .text')[1].getBoundingClientRect().height"
+        before = float(browser.get(height))
+        browser.click("button.fold")
+        assert float(browser.get(height)) > before + 50
+        choose(browser, "as", "raw")
+        assert browser.texts("button.fold") == ["fold"]
+
+
+def test_a_trial_and_an_iteration_are_picked_apart(browser: Chromium, tmp_path: Path) -> None:
+    with serving(iterations(tmp_path, ["b", "one", "two", "three"]), "t") as address:
+        show(browser, address)
+        assert browser.texts("#right option") == ["base model (not judged)", "aipo"]
+        assert browser.get("document.querySelector('#left-iteration').hidden")
+        choose(browser, "right-iteration", "aipo, iteration 2")
+        assert browser.texts(".answer .text") == ["b", "two"]
+        choose(browser, "left", "aipo")
+        assert browser.texts(".answer .text") == ["three", "two"]
+
+
+def test_one_question_through_the_iterations(browser: Chromium, tmp_path: Path) -> None:
+    with serving(iterations(tmp_path, ["b", "one", "two", "three"]), "t") as address:
+        show(browser, address)
+        choose(browser, "view", "path")
+        browser.wait("document.querySelectorAll('.path .answer').length === 4")
+        assert browser.texts(".path .text") == ["b", "one", "two", "three"]
+        assert browser.texts(".path h3") == ["base model", *(f"aipo, iteration {t}" for t in (1, 2, 3))]
+        choose(browser, "as", "differences")
+        browser.wait("document.querySelectorAll('ins').length === 3")
+
+
+def test_questions_in_another_order(page: Chromium) -> None:
+    choose(page, "order", "gap")
+    assert page.texts(LIST)[0] == "000003", "the injected markup is by far the longest"
+    choose(page, "order", "preference")
+    assert page.texts(LIST)[0] == "000000"
+    choose(page, "order", "")
+    assert page.texts(LIST) == ["000000", "000001", "000002", "000003"]
+
+
+def test_what_could_not_be_shown_is_said(browser: Chromium, tmp_path: Path) -> None:
+    with serving(iterations(tmp_path, ["b", "one"]), "t", notes=["no <b>baseline</b> here"]) as address:
+        show(browser, address)
+        assert browser.text("#notes") == "no <b>baseline</b> here"

@@ -153,7 +153,8 @@ def _assert_official_files_give_the_same_scores(out: Path, printed: dict[str, An
 
 def _assert_it_can_be_browsed(out: Path, folder: Path) -> None:
     """Each benchmark's answers, led by those they were compared with."""
-    entries = with_baselines(evaluation_entries(out), folder)
+    entries, notes = with_baselines(evaluation_entries(out), folder)
+    assert notes == []
     ours = [(name, "model") for name in N_CALLS]
     theirs = [(name, "official baseline") for name in ("alpaca_eval", "arena_hard")]
     assert sorted((entry.benchmark, entry.label) for entry in entries) == sorted(ours + theirs)

@@ -5,18 +5,25 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 
+import numpy as np
 import pytest
+from simulated_sweeps import simulated, wins_at
 from synthetic_results import fail_trial, swept_recipe_key, synthetic_rows, with_judged_benchmarks
 
 from aipo_lab.benchmarks.catalogue import BENCHMARK_METRICS
 from aipo_lab.figures.draw import draw_figures
 from aipo_lab.figures.palette import setting_label
+from aipo_lab.report.pick_text import pick_sentences
 from aipo_lab.report.report import ReportData, build_report, summary_sentences, trial_states
 from aipo_lab.report.samples import Sample, group_samples
 from aipo_lab.report.tables import best_table, result_table
-from aipo_lab.results.selection import parse_rule, select_best, select_per_objective
+from aipo_lab.results.certainty import get_picks
+from aipo_lab.results.halves import with_halves
+from aipo_lab.results.per_prompt import NO_VALUES
+from aipo_lab.results.selection import parse_rule, select_per_objective
 
 TOP_LEFT = parse_rule("top_left")
+WIN = "micro/judged_win_rate"
 MICRO = BENCHMARK_METRICS["micro"]
 
 
@@ -68,6 +75,7 @@ def test_every_figure_is_embedded_with_its_caption(page):
 def test_the_page_loads_nothing_from_anywhere(page):
     _, html = page
     markup = re.sub(r"data:image/png;base64,[A-Za-z0-9+/=]+", "", html)
+    markup = re.sub(r"(<script[^>]*>).*?</script>", r"\1", markup, flags=re.DOTALL)  # Plotly names namespaces
     assert not re.search(r"https?://|@import|<link|\bsrc=\"(?!\")", markup)
     assert "default-src 'none'" in html
 
@@ -136,18 +144,44 @@ def test_the_best_table_states_growth_errors_and_the_runner_up():
     assert dpo["length / base"].text == f"{length / 19.4:.2f}"
     assert dpo["Mean response length (tokens)"].text.startswith(f"{length:.1f} ± ")
     assert dpo["runner-up"].text.startswith("β=")
-    assert re.fullmatch(r"[+-]\d+\.\d", dpo["lead in SE"].text)
+    assert (dpo["picked again"].text, dpo["not separable"].text) == ("–", "–")  # nobody worked it out
+    picks = get_picks(rows, TOP_LEFT, MICRO, NO_VALUES, n_draws=50)
+    sure = dict(zip(table.columns, best_table(rows, picks.by_contender, MICRO).rows[0], strict=True))
+    assert re.fullmatch(r"[<>]?\d+ %", sure["picked again"].text)
+    assert sure["not separable"].text == f"{len(picks.by_contender['dpo'].certainty.inseparable)} of 8"
 
 
-def test_the_overall_best_is_named_with_its_lead_and_the_number_of_prompts(tmp_path):
+def test_the_overall_best_is_named_with_its_ties_its_stability_and_what_other_rules_pick(tmp_path):
     rows = synthetic_rows()
     rows = [replace(row, metrics=row.metrics | {"micro/n": 200.0}) for row in rows]
-    best = select_best(rows, TOP_LEFT, MICRO)
-    html = build_report(report_data(rows), tmp_path / "report.html").read_text()
-    setting = setting_label(best.best.hyperparameters)
-    assert f"Over all objectives: AIPO {setting} at iteration {best.best.iteration}: " in html
-    assert f"{best.gap_se:+.1f} standard errors from it" in html
+    overall = get_picks(rows, TOP_LEFT, MICRO, NO_VALUES, n_draws=50).overall
+    html = build_report(replace(report_data(rows), overall={"micro": overall}), tmp_path / "report.html").read_text()
+    setting = setting_label(overall.best.hyperparameters)
+    assert f"Over all objectives: <strong>AIPO {setting} at iteration {overall.best.iteration}, win rate by " in html
+    assert "of 50 draws from the standard errors, taken as independent" in html
+    assert f"{len(overall.certainty.inseparable)} of 59 other points" in html
+    assert "points makes the winner&#39;s number look better by about" in html
+    assert "highest win rate by length-biased judge" in html
     assert "over 200 prompts" in html
+
+
+def test_a_pick_of_halved_prompts_says_which_number_had_no_say():
+    random = np.random.default_rng(0)
+    trials = {f"t{i}": [(wins_at(random, 80, 240), np.full(240, 22.0))] for i in range(3)}
+    rows, values = simulated(trials)
+    rows = with_halves(rows, MICRO, values)
+    overall = get_picks(rows, parse_rule("corner"), MICRO, values, n_draws=50).overall
+    text = " ".join(pick_sentences(overall, MICRO))
+    reported, picked = overall.best.reported_on, overall.best.picked_on
+    assert (
+        f"{reported[WIN]:.1f} ± {reported[f'{WIN}_se']:.1f} on {reported['micro/n']:.0f} prompts that had no say"
+        in text
+    )
+    assert f"{picked[WIN]:.1f} on the {picked['micro/n']:.0f} that picked ({picked[WIN] - reported[WIN]:+.1f}" in text
+    assert f"of those {reported['micro/n']:.0f} prompts" in text
+    cells = dict(zip((table := best_table(rows, {"dpo": overall}, MICRO)).columns, table.rows[0], strict=True))
+    assert cells[MICRO.win_rate_label].value == reported[WIN]
+    assert cells["length / base"].text == "1.10"
 
 
 def test_rows_show_swept_recipe_keys_and_dashes_for_what_is_missing():

@@ -8,6 +8,7 @@ from statistics import fmean
 
 import pytest
 
+from aipo_lab.results.per_prompt import prompt_values
 from aipo_lab.results.repeats import STUDENT_95, Configuration, estimate, repeated_rows, student_95
 from aipo_lab.results.rows import ResultRow
 
@@ -47,6 +48,18 @@ def test_one_seed_has_no_interval_and_a_missing_value_no_mean() -> None:
     assert one is not None and one.half_width is None
     assert estimate([row(0, 50.0), ResultRow("t", "dpo", {}, 1, "complete")], "micro/win_rate") is None
     assert estimate([], "micro/win_rate") is None
+
+
+def test_with_values_by_prompt_the_answers_noise_counts_once() -> None:
+    rng = random.Random(0)
+    rows = [row(seed, 50.0, 5.0) for seed in range(3)]
+    by_prompt = {f"p{n}": [50 + rng.gauss(0, 1) for _ in range(3)] for n in range(40)}
+    values = prompt_values(
+        {(one.trial, 1): {"micro/win_rate": {p: v[k] for p, v in by_prompt.items()}} for k, one in enumerate(rows)}
+    )
+    known, unknown = (estimate(rows, "micro/win_rate", *given) for given in ((values,), ()))
+    assert known is not None and unknown is not None and known.n == 3
+    assert known.half_width is not None and 0.1 < known.half_width < 1.0 < (unknown.half_width or 0)
 
 
 def test_quantiles_are_students() -> None:

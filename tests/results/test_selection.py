@@ -34,6 +34,10 @@ def point(trial, iteration, length, win, *, objective="dpo", state="complete", s
 @pytest.mark.parametrize(
     ("text", "rule"),
     [
+        ("corner", SelectionRule("corner")),
+        ("corner@2x", SelectionRule("corner")),
+        ("corner @ 3.5x", SelectionRule("corner", length_multiple=3.5)),
+        ("knee", SelectionRule("knee")),
         ("top_left", SelectionRule("top_left")),
         ("max:win_rate", SelectionRule("max", "win_rate")),
         ("max:arena_hard/win_rate", SelectionRule("max", "arena_hard/win_rate")),
@@ -49,13 +53,14 @@ def test_rules_are_parsed_and_written_back(text, rule):
 @pytest.mark.parametrize(
     "text",
     ["", "best", "max", "max:", "max:a@length<60", "max:a@length<=x", "max:a@length<=-3", "max:a@length<=nan",
-     "max:a@length<=0", "min:a", "max:nowhere/win_rate", "max:micro/", "max:a@length<=1@length<=2"],
+     "max:a@length<=0", "min:a", "corner@1x", "corner@nanx", "corner@1000x", "corner@3",
+     "knee@2x", "max:nowhere/win_rate", "max:micro/", "max:a@length<=1@length<=2"],
 )  # fmt: skip
 def test_a_rule_that_is_none_is_named_with_the_valid_forms(text):
     with pytest.raises(UserError) as error:
         parse_rule(text)
     assert repr(text) in str(error.value)
-    assert "max:" in str(error.value) or "<benchmark>/<metric>" in str(error.value)
+    assert any(form in str(error.value) for form in ("max:", "<benchmark>/<metric>", "corner@3x"))
 
 
 def test_top_left_takes_the_point_nearest_the_corner_after_scaling():

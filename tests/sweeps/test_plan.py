@@ -82,19 +82,20 @@ def test_counts_of_table_6_are_those_of_algorithm_1(sweep: Sweep, tmp_path: Path
         **dict.fromkeys(("instruct", "respond", "rank", "pair"), 1 + 20 * 2),
         "reference": 1 + 16 * 2,
         "train": 60,
-        "answer": 1 + 20 * 3,
-        "judge": 1 + 20 * 3,
+        "answer": 2 + 20 * 3,  # the base model answers twice
+        "judge": 2 + 20 * 3,
     }
     assert {stage: plan.unshared for stage, plan in plans.items()} == {
         "base": 20,
         **dict.fromkeys(("instruct", "respond", "rank", "pair", "train"), 60),
         "reference": 48,
-        "answer": 80,
-        "judge": 80,
+        "answer": 100,
+        "judge": 100,
     }
     assert plans.keys() == embedded
     assert {stage for stage, plan in plans.items() if plan.shared} == plans.keys() - {"train"}
-    assert all(plan.shared <= 1 for plan in plans.values())
+    again = {"answer": 1, "judge": 1}  # the base model's second answers
+    assert all(plan.shared <= 1 + again.get(stage, 0) for stage, plan in plans.items())
 
 
 def test_counts_equal_the_union_of_the_trials_keys(graph: SweepGraph, tmp_path: Path) -> None:
@@ -150,7 +151,28 @@ def test_seeds_depend_on_seed_iteration_and_stage_not_on_the_trial(graph: SweepG
 
 
 def test_answers_draw_the_same_random_numbers_at_every_iteration(graph: SweepGraph) -> None:
-    assert len({node.request.config["seed"] for node in graph.nodes.values() if node.stage == "answer"}) == 1
+    answers = [iteration.answers["micro"] for trial in graph.trials.values() for iteration in trial.iterations]
+    assert len({node.request.config["seed"] for node in answers}) == 1
+
+
+def test_the_base_model_answers_again_with_another_seed_where_that_is_asked_for(graph: SweepGraph) -> None:
+    trial = graph.trials["dpo-b0.1"]
+    answers, scores = trial.again["micro"]
+    first = trial.iterations[0].answers["micro"]
+    assert answers.request.inputs == first.request.inputs
+    assert answers.request.config["seed"] != first.request.config["seed"]
+    assert answers.request.config | {"seed": 0} == first.request.config | {"seed": 0}
+    assert scores.request.inputs == {"answers": answers.reference, "baseline": first.reference}
+    assert {answers.reference, scores.reference} <= graph.nodes.keys()
+    (other,) = build_graph(single_run("micro", [("benchmarks.micro.noise_floor", False)])).trials.values()
+    assert other.again == {}
+
+
+def test_the_judge_does_not_follow_the_ranker(graph: SweepGraph) -> None:
+    (other,) = build_graph(single_run("micro", [("rank.length_bias", 0.3), ("rank.noise_sd", 0.0)])).trials.values()
+    scores = other.iterations[0].scores["micro"]
+    assert scores.request.config["length_bias"] == 0.05
+    assert scores.key == graph.trials["dpo-b0.1"].iterations[0].scores["micro"].key
 
 
 def test_another_seed_changes_everything_that_is_drawn() -> None:
@@ -224,7 +246,7 @@ def test_stored_artifacts_are_counted_and_not_run_again(tmp_path: Path) -> None:
         assert (plan.stored, plan.to_run) == (own, plan.distinct - own)
     assert before["respond"].tokens == 41 * 10 * 4 * 50
     assert after["respond"].tokens == (41 - 3) * 10 * 4 * 50
-    assert before["answer"].tokens == 61 * 30 * 70
+    assert before["answer"].tokens == 62 * 30 * 70
     assert after["answer"].tokens == (61 - 4) * 30 * 70
     assert before["judge"].tokens == before["train"].tokens == 0
 

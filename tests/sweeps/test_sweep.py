@@ -225,6 +225,10 @@ def test_problems_of_several_entries_come_together_each_once(sweep_file) -> None
         ("name", "", "name: "),
         ("profile", "mikro", "unknown profile 'mikro'; did you mean 'micro'?"),
         ("select", "best", "best"),
+        ("select", "corner@1x", "must be greater than 1"),
+        ("select", {"rule": "best"}, "best"),
+        ("select", {"role": "corner"}, "unknown key 'role'; did you mean 'rule'?"),
+        ("select", {"split": "half"}, "select.split: "),
         ("recipe", {"train.batch_size": -1}, "train.batch_size: "),
         ("recipe", {"objectiv.beta": 1}, "objectiv: unknown key 'objectiv'; did you mean 'objective'?"),
         ("recipe", {"train": 5}, "it is a section"),
@@ -290,6 +294,28 @@ def test_a_rule_on_a_metric_nobody_reports_is_refused_before_any_work(tmp_path: 
     file.write_text(f"name: rule\nspace: [{{objective: dpo, beta: [0.1]}}]\nselect: {rule}\n")
     with pytest.raises(UserError, match=r"no benchmark of this sweep reports .* micro/win_rate"):
         load_sweep(file)
+
+
+@pytest.mark.parametrize(
+    ("select", "rule", "split"),
+    [
+        (None, "corner", True),
+        ("knee", "knee", True),
+        ({"split": False}, "corner", False),
+        ({"rule": "corner@3x", "split": False}, "corner@3x", False),
+    ],
+)
+def test_how_to_choose_is_a_rule_or_a_section(tmp_path: Path, select: Any, rule: str, split: bool) -> None:
+    file = tmp_path / "rule.yaml"
+    values = {"name": "rule", "space": [{"objective": "dpo", "beta": [0.1]}]}
+    file.write_text(yaml.safe_dump(values | ({} if select is None else {"select": select})))
+    sweep = load_sweep(file)
+    assert (sweep.select, sweep.split) == (rule, split)
+
+
+def test_every_sweep_of_the_project_chooses_by_bounds_that_do_not_move() -> None:
+    for file in SWEEPS.rglob("*.yaml"):
+        assert load_sweep(file).select == "corner", file
 
 
 def test_recipes_profiles_and_sweep_files_are_told_apart(tmp_path: Path) -> None:

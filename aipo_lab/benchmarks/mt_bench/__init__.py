@@ -17,7 +17,11 @@ BENCHMARKS.add(
         n_turns=2,
         verdicts_per_question=2,
         headline=BenchmarkMetrics(
-            win_rate="mt_bench/score", win_rate_label="MT-Bench score (1-10)", length=None, length_label=""
+            win_rate="mt_bench/score",
+            win_rate_label="MT-Bench score (1-10)",
+            length=None,
+            length_label="",
+            win_bounds=(1.0, 10.0),
         ),
     ),
 )

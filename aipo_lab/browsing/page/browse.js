@@ -1,19 +1,27 @@
 // The page: its state, kept in the address so that a view can be shared, and what people do to it.
 
-import { ALL, filtersFor, join } from "./questions.js";
-import { listItem, make, options, questionView, summaryTable } from "./view.js";
+import { make, options } from "./elements.js";
+import { ALL, filtersFor, join, ordered, ORDERS } from "./questions.js";
+import { MODES } from "./texts.js";
+import { listItem, pathView, questionView, summaryTable } from "./view.js";
 
 const CACHED_ENTRIES = 12; // an entry of a large benchmark is some megabytes
 const TYPING_PAUSE_MS = 120;
-const FIELDS = ["benchmark", "left", "right", "category", "show", "search", "question"];
+const FIELDS = ["benchmark", "left", "right", "category", "show", "order", "as", "view", "search", "question"];
+const DEFAULTS = { show: ALL, as: MODES[0].value };
+const SIDES = ["left", "right"];
 const at = Object.fromEntries(
-  [...FIELDS, "controls", "category-label", "swap", "errors", "summary", "count", "questions"].map((id) => [
+  [
+    ...FIELDS,
+    ...SIDES.map((side) => `${side}-iteration`),
+    ...["controls", "category-label", "swap", "errors", "notes", "summary", "count", "questions"],
+  ].map((id) => [
     id,
     document.getElementById(id),
   ]),
 );
 
-let index = { benchmarks: [], entries: [] };
+let index = { benchmarks: [], entries: [], notes: [] };
 let state = {}; // the FIELDS, as text
 let joined = []; // the questions of both entries
 let labels = {}; // of the entries in `joined`: while others load, not those of the state
@@ -53,8 +61,10 @@ function completed(wanted) {
   const labels = entriesOf(benchmark).map((entry) => entry.label);
   const known = (label, otherwise) => (labels.includes(label) ? label : otherwise);
   const [left, right] = [known(wanted.left, labels[0]), known(wanted.right, labels.at(-1))];
-  const { category = "", show = ALL, search = "", question = "" } = wanted;
-  return { benchmark, left, right, category, show, search, question };
+  const { category = "", show = ALL, order = "", search = "", question = "" } = wanted;
+  const as = MODES.some(({ value }) => value === wanted.as) ? wanted.as : DEFAULTS.as;
+  const view = wanted.view === "path" ? "path" : "";
+  return { benchmark, left, right, category, show, order, as, view, search, question };
 }
 
 function stateInAddress() {
@@ -63,7 +73,7 @@ function stateInAddress() {
 
 /** `how`: push where going back should return to the view before, else replace. */
 function keepInAddress(how) {
-  const given = FIELDS.filter((field) => state[field] !== "" && !(field === "show" && state.show === ALL));
+  const given = FIELDS.filter((field) => state[field] !== "" && state[field] !== DEFAULTS[field]);
   const hash = `#${new URLSearchParams(given.map((field) => [field, state[field]]))}`;
   if (hash !== location.hash) history[`${how}State`](null, "", hash);
 }
@@ -95,10 +105,30 @@ function showEntryChoices() {
   const items = entries.map(({ label, answers, judged }) => {
     const number = answers === null ? ["unreadable"] : answers < most ? [`${answers} of ${most} answers`] : [];
     const notes = [...number, ...(judged ? [] : ["not judged"])];
-    return { value: label, label: notes.length ? `${label} (${notes.join(", ")})` : label };
+    return { label, note: notes.length ? ` (${notes.join(", ")})` : "" };
   });
-  options(at.left, items, state.left);
-  options(at.right, items, state.right);
+  const noted = Object.fromEntries(items.map(({ label, note }) => [label, note]));
+  for (const side of SIDES) showPicker(side, entries, noted);
+}
+
+/** A side's two menus: the model, and which of its iterations. */
+function showPicker(side, entries, noted) {
+  const { model } = entries.find(({ label }) => label === state[side]);
+  const own = entries.filter((entry) => entry.model === model);
+  const models = [...new Set(entries.map((entry) => entry.model))];
+  const alone = (name) => entries.filter((entry) => entry.model === name && entry.iteration === null).map(({ label }) => noted[label]);
+  options(at[side], models.map((name) => ({ value: name, label: name + alone(name).join("") })), model);
+  const iteration = at[`${side}-iteration`];
+  iteration.hidden = own.every((entry) => entry.iteration === null);
+  options(iteration, own.map(({ label, iteration: t }) => ({ value: label, label: `iteration ${t}${noted[label]}` })), state[side]);
+}
+
+/** The label of a model's entry: the iteration that the side shows now if the model has it, else its last. */
+function labelOf(side, model) {
+  const entries = entriesOf(state.benchmark);
+  const now = entries.find(({ label }) => label === state[side])?.iteration;
+  const own = entries.filter((entry) => entry.model === model);
+  return (own.find(({ iteration }) => iteration === now) ?? own.at(-1)).label;
 }
 
 function showFilterChoices() {
@@ -110,6 +140,9 @@ function showFilterChoices() {
   const filters = filtersFor(joined);
   if (!filters.some((filter) => filter.name === state.show)) state.show = ALL;
   options(at.show, filters.map(({ name, label }) => ({ value: name, label })), state.show);
+  options(at.order, ORDERS.map(({ name, label }) => ({ value: name, label })), state.order);
+  options(at.as, MODES, state.as);
+  at.view.value = state.view;
   if (at.search.value !== state.search) at.search.value = state.search;
 }
 
@@ -119,7 +152,8 @@ function showQuestions() {
   const { test } = filters.find((filter) => filter.name === state.show) ?? filters[0];
   const wanted = state.search.trim().toLowerCase();
   const inCategory = ({ category }) => state.category === "" || category === state.category;
-  shown = joined.filter((question) => inCategory(question) && question.text.includes(wanted) && test(question));
+  const passing = joined.filter((question) => inCategory(question) && question.text.includes(wanted) && test(question));
+  shown = ordered(passing, state.order);
   at.count.textContent = `${shown.length} of ${joined.length} questions`;
   at.questions.replaceChildren(...shown.map(listItem));
   at.summary.replaceChildren(...(shown.length ? [summaryTable(shown, labels)] : []));
@@ -138,7 +172,20 @@ function showQuestion() {
   const current = at.questions.children[shown.indexOf(question)].firstChild;
   current.setAttribute("aria-current", "true");
   scrollInList(current);
-  at.question.replaceChildren(...questionView(question, labels));
+  if (state.view === "path") showPath(question);
+  else at.question.replaceChildren(...questionView(question, labels, state.as));
+}
+
+/** The question as the right model answered it at every iteration, after the first entry: the base model's. */
+async function showPath(question) {
+  const request = requests;
+  const entries = entriesOf(state.benchmark);
+  const { model } = entries.find(({ label }) => label === labels.right);
+  const steps = entries.filter((entry, k) => k === 0 || entry.model === model);
+  const rows = await Promise.allSettled(steps.map(rowsOf));
+  if (request !== requests || state.question !== question.id || state.view !== "path") return;
+  const found = rows.map((one) => one.value?.find(({ id }) => id === question.id));
+  at.question.replaceChildren(...pathView(question, steps.map(({ label }, k) => [label, found[k]]), state.as));
 }
 
 /** Not `scrollIntoView`: that would scroll the page too, for the list reaches below the window. */
@@ -173,8 +220,10 @@ function showErrors(messages) {
 at.controls.addEventListener("submit", (event) => event.preventDefault());
 at.controls.addEventListener("change", ({ target }) => {
   if (target === at.search) return;
-  const wanted = { ...state, [target.id]: target.value };
-  if (["category", "show"].includes(target.id)) {
+  const side = target.id.split("-")[0];
+  const value = target.id === side && SIDES.includes(side) ? labelOf(side, target.value) : target.value;
+  const wanted = { ...state, [side]: value };
+  if (["category", "show", "order", "as", "view"].includes(target.id)) {
     state = wanted;
     showQuestions();
     keepInAddress("push");
@@ -213,6 +262,7 @@ async function start() {
     showErrors([error.message]);
     return;
   }
+  at.notes.replaceChildren(...index.notes.map((note) => make("p", {}, note)));
   await open(stateInAddress(), "replace");
 }
 

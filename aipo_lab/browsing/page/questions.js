@@ -83,6 +83,32 @@ export function filtersFor(questions) {
   return filters;
 }
 
+/** The orders that questions may be listed in: name, words for the menu, the number that is largest first. */
+export const ORDERS = [
+  { name: "", label: "as in the file", of: null },
+  { name: "gap", label: "difference in length", of: ({ left, right }) => Math.abs(lengthOf(right) - lengthOf(left)) },
+  { name: "grown", label: "right longer than left", of: ({ left, right }) => lengthOf(right) - lengthOf(left) },
+  { name: "length", label: "right's length", of: ({ right }) => lengthOf(right) },
+  { name: "preference", label: "right preferred over left", of: ({ left, right }) => valueOf(right) - valueOf(left) },
+  { name: "against", label: "left preferred over right", of: ({ left, right }) => valueOf(left) - valueOf(right) },
+];
+
+/** The questions in an order; those without the number come last, equal ones stay in the file's order. */
+export function ordered(questions, name) {
+  const { of } = ORDERS.find((order) => order.name === name) ?? ORDERS[0];
+  if (!of) return questions;
+  const number = (question) => (Number.isNaN(of(question)) ? -Infinity : of(question));
+  return [...questions].sort((one, other) => number(other) - number(one) || 0);
+}
+
+function lengthOf(row) {
+  return row ? sum(row.turns.map((turn) => turn.characters)) : NaN;
+}
+
+function valueOf(row) {
+  return outcomeOf(row).value ?? NaN;
+}
+
 /** Means over a side's rows (those that exist); null where nothing is known. */
 export function summarise(rows) {
   const present = rows.filter(Boolean);

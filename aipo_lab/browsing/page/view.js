@@ -1,31 +1,12 @@
 // Turns questions into elements. Whatever came from a model or a file is set as text, never as markup.
 
+import { make, number, signed } from "./elements.js";
 import { misjudged, outcomeOf, summarise, tokensOf, trueOutcomeOf, truncated } from "./questions.js";
+import { answerText } from "./texts.js";
 
 const SIDES = ["left", "right"];
 const MARKS = { win: "▲", tie: "=", loss: "▼", rating: "★", none: "–" };
 const openVerdicts = new Set(); // which judge's words are unfolded, by name: kept from question to question
-
-/** An element with attributes and children; strings become text. */
-export function make(tag, attributes = {}, ...children) {
-  const element = document.createElement(tag);
-  for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
-  element.append(...children);
-  return element;
-}
-
-export function options(select, items, chosen) {
-  select.replaceChildren(...items.map(({ value, label }) => make("option", { value }, label)));
-  select.value = chosen;
-}
-
-const formats = [0, 1, 2].map(
-  (digits) => new Intl.NumberFormat("en", { minimumFractionDigits: digits, maximumFractionDigits: digits }),
-);
-
-function number(value, digits = 0) {
-  return formats[digits].format(value);
-}
 
 function chip({ kind, value }, prefix = "") {
   const words = { rating: () => number(value, 1), none: () => "no verdict" }[kind]?.() ?? kind;
@@ -55,9 +36,9 @@ export function summaryTable(questions, labels) {
     ["tokens", "tokens", 1, ""],
     ["characters", "characters", 0, ""],
     ["truncated", "truncated", 0, ""],
-    [embedded ? "judged win rate" : "win rate", "winRate", 1, " %"],
-    ["true win rate", "trueWinRate", 1, " %"],
-    ["quality", "quality", 2, ""],
+    [embedded ? "win rate by length-biased judge" : "win rate", "winRate", 1, " %"],
+    ["win rate by true quality", "trueWinRate", 1, " %"],
+    ["true quality", "quality", 2, ""],
     ["rating", "rating", 2, ""],
   ].filter(([, key]) => sides.some((side) => side[key] !== null));
   const cell = (side, [, key, digits, unit]) => (side[key] === null ? "–" : number(side[key], digits) + unit);
@@ -75,14 +56,14 @@ export function summaryTable(questions, labels) {
 }
 
 /** The main area: every turn with both answers, then both judgments. */
-export function questionView(question, labels) {
+export function questionView(question, labels, mode) {
   const category = question.category ? [" ", make("span", { class: "category" }, question.category)] : [];
   const parts = [make("h2", {}, "Question ", make("span", { class: "id" }, question.id), ...category)];
   const several = question.prompts.length > 1;
   question.prompts.forEach((prompt, k) => {
     const heading = make("h3", {}, several ? `Prompt, turn ${k + 1}` : "Prompt");
     parts.push(make("section", { class: "prompt" }, heading, text(prompt)));
-    parts.push(columns((side, other) => answerView(question, side, other, k, labels)));
+    parts.push(columns((side, other) => answerView(question, side, other, k, labels, mode)));
   });
   parts.push(columns((side) => judgmentView(question[side], side)));
   return parts;
@@ -96,7 +77,7 @@ function text(content, kind = "") {
   return make("div", { class: `text ${kind}`, dir: "auto" }, content);
 }
 
-function answerView(question, side, other, k, labels) {
+function answerView(question, side, other, k, labels, mode) {
   const heading = make("h3", {}, make("span", { class: "side-name" }, side), ` ${labels[side]}`);
   const article = make("article", { class: `answer ${side}` }, heading);
   const [turn, theirs] = [question[side]?.turns[k], question[other]?.turns[k]];
@@ -107,7 +88,38 @@ function answerView(question, side, other, k, labels) {
   const line = lengthLine(turn, theirs);
   if (k === 0 && question[side].judgment) line.prepend(chip(outcomeOf(question[side])), " ");
   article.append(line, lengthBar(turn, theirs));
-  article.append(turn.text === "" ? make("p", { class: "missing" }, "an empty answer") : text(turn.text));
+  article.append(answerOf(turn, mode, theirs?.text, side, `${question.id} ${k} ${labels[side]}`));
+  if (turn.truncated) article.append(make("p", { class: "cut" }, "✂ truncated: the token limit was reached here"));
+  return article;
+}
+
+function answerOf(turn, mode, theirs, side, key) {
+  if (turn.text === "") return make("p", { class: "missing" }, "an empty answer");
+  return answerText(turn.text, mode, theirs, side, key);
+}
+
+/** One question as one model answered it over its iterations: `steps` are [label, row], the base model first. */
+export function pathView(question, steps, mode) {
+  const parts = [make("h2", {}, "Question ", make("span", { class: "id" }, question.id), " through the iterations")];
+  question.prompts.forEach((prompt, k) => {
+    parts.push(make("section", { class: "prompt" }, make("h3", {}, "Prompt"), text(prompt)));
+    const cells = steps.map(([label, row], n) => pathCell(label, row?.turns[k], row, steps[n - 1]?.[1]?.turns[k], mode));
+    parts.push(make("div", { class: "path" }, ...cells));
+  });
+  return parts;
+}
+
+/** Differences are to the step before. */
+function pathCell(label, turn, row, before, mode) {
+  const article = make("article", { class: "answer right" }, make("h3", {}, label));
+  if (!turn) {
+    article.append(make("p", { class: "missing" }, "no answer to this question"));
+    return article;
+  }
+  const line = lengthLine(turn, before);
+  line.title = "in brackets: the difference to the step before";
+  if (row.judgment) line.prepend(chip(outcomeOf(row)), " ");
+  article.append(line, answerOf(turn, mode, before?.text, "right", `${row.id} ${label}`));
   if (turn.truncated) article.append(make("p", { class: "cut" }, "✂ truncated: the token limit was reached here"));
   return article;
 }
@@ -123,10 +135,6 @@ function lengthLine(turn, theirs) {
   const line = make("p", { class: "length", title }, words.join(" · "));
   if (turn.truncated) line.append(" ", make("span", { class: "chip cut" }, "✂ truncated"));
   return line;
-}
-
-function signed(value) {
-  return value === 0 ? "±0" : (value > 0 ? "+" : "−") + number(Math.abs(value));
 }
 
 /** The answer's length as a share of the longer one's. */
