@@ -123,28 +123,47 @@ _TRIED: WeakKeyDictionary[Any, dict[tuple[str, int], Sharing]] = WeakKeyDictiona
 and the training."""
 
 
+TRIED_TOKENS = 16
+"""How many tokens at the end of the longest sequence are looked at: a window would cut them off from the prompt."""
+
+
 def _try_sharing(model: Any, pair: EncodedPair, pad_token_id: int) -> Sharing:
     import torch
 
     short = EncodedPair("short", pair.prompt[-8:], pair.chosen[:5], pair.rejected[:7])
     other = EncodedPair("other", pair.prompt[-7:], pair.rejected[:7], pair.chosen[:5])
-    rows = [[short, other]], [[pair]]
+    shorter, longer = sorted((pair.chosen, pair.rejected), key=len)
+    # The long sequence stands behind another response, which it must not see.
+    beginning, end = longer[:-TRIED_TOKENS], longer[-TRIED_TOKENS:]
+    long = EncodedPair("long", pair.prompt + beginning, shorter[:TRIED_TOKENS], end)
     with torch.no_grad():
-        apart = [pair_logps(model, collate(row, pad_token_id, model.device, Sharing.NONE)) for row in rows]
+        of_short = pair_logps(model, collate([[short, other]], pad_token_id, model.device, Sharing.NONE))
+        of_long = _own_logps(model, long.prompt, long.rejected)[None, None]
     for sharing in (Sharing.LAYOUT, Sharing.MASK) if attention_of(model) == NAME else (Sharing.MASK,):
-        batches = (collate(row, pad_token_id, model.device, sharing) for row in rows)
-        if all(_gives(expected, model, batch) for expected, batch in zip(apart, batches, strict=True)):
+        batches = (collate([row], pad_token_id, model.device, sharing) for row in ([short, other], [long]))
+        if all(_gives(expected, model, batch) for expected, batch in zip((of_short, of_long), batches, strict=True)):
             return sharing
     return Sharing.NONE
 
 
+def _own_logps(model: Any, prompt: list[int], response: list[int]) -> Tensor:
+    """The summed log-probability of a response that stands behind its prompt and nothing else."""
+    import torch
+
+    from aipo_lab.training.token_logps import token_logps
+
+    ids = torch.tensor([prompt + response[:-1]], device=model.device)
+    hidden = getattr(model, model.base_model_prefix)(input_ids=ids, use_cache=False).last_hidden_state
+    return token_logps(model, hidden[0, len(prompt) - 1 :], torch.tensor(response, device=model.device)).sum()
+
+
 def _gives(expected: Tensor, model: Any, batch: PairBatch) -> bool:
-    """Whether a batch has the expected log-probabilities."""
+    """Whether a batch has the expected log-probabilities (B, 2), or (B, 1) of its rejected responses."""
     import torch
 
     try:
         with torch.no_grad():
-            made = pair_logps(model, batch)
+            made = pair_logps(model, batch)[:, -expected.shape[1] :]
     except (TypeError, ValueError, RuntimeError, IndexError) as error:  # no such arguments in this architecture
         if is_out_of_memory(error):
             raise

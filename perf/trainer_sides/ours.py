@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import torch
+import torch._dynamo  # torch's optimisers import it when they are made; TRL has it before its clock starts
 from turns import Turns
 
 from aipo_lab.models.policy import load_policy

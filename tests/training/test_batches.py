@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from itertools import combinations
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from aipo_lab.models.policy import Policy
-from aipo_lab.training.attention import lay_out
+from aipo_lab.training.attention import GROUP_SCORES, lay_out
 from aipo_lab.training.batches import PADDING, Sharing, collate
 from aipo_lab.training.logprobs import all_pair_logps, pair_logps
 from aipo_lab.training.packing import micro_batches, optimiser_batches
@@ -140,9 +141,9 @@ def test_a_tree_holds_once_what_sequences_have_in_common() -> None:
     assert batch.responses.tolist() == [0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 3]
     assert batch.lengths.tolist() == [[4, 4], [2, 1]]
     assert batch.layout is not None
-    sequences = [row for group in batch.layout.groups for row in group.tolist()]
-    assert sequences[:2] == [[0, 1, 2, 3, 4, 5], [0, 1, 2, 3, 4, 6]]
-    places = [token for row in sequences for token in row]
+    places = batch.layout.tokens.tolist()
+    assert batch.layout.shapes[0][1] == 6
+    assert [places[:6], places[6:12]] == [[0, 1, 2, 3, 4, 5], [0, 1, 2, 3, 4, 6]]
     assert [places[place] for place in batch.layout.places.tolist()] == list(range(9))
 
 
@@ -167,9 +168,26 @@ def test_pairs_that_begin_alike_have_the_log_probabilities_and_gradients_of_sepa
 
 
 def test_attention_splits_short_sequences_from_long_ones_where_that_saves_scores() -> None:
-    alike, different = [[*range(9)], [*range(10)]], [[*range(10)], [*range(10)], [*range(3)]]
-    assert [tuple(group.shape) for group in lay_out(alike, 10, "cpu").groups] == [(2, 10)]
-    assert [tuple(group.shape) for group in lay_out(different, 10, "cpu").groups] == [(2, 10), (1, 3)]
+    alike, different = [[*range(90)], [*range(100)]], [[*range(30)], [*range(900)], [*range(900)], [*range(300)]]
+    made = lay_out(different, 900, "cpu")
+    assert lay_out(alike, 100, "cpu").shapes == ((2, 100),)
+    assert made.shapes == ((2, 900), (1, 300), (1, 30))
+    assert made.tokens.tolist() == [*range(900), *range(900), *range(300), *range(30)]
+    assert made.tokens[made.places].tolist() == [*range(900)]
+
+
+@given(st.lists(st.integers(1, 500), min_size=1, max_size=9))
+def test_attention_splits_where_no_other_groups_have_fewer_scores(lengths: list[int]) -> None:
+    longest_first = sorted(lengths, reverse=True)
+
+    def cost(ends: tuple[int, ...]) -> float:
+        groups = zip((0, *ends), (*ends, len(lengths)), strict=True)
+        return sum(GROUP_SCORES + (end - start) * longest_first[start] ** 2 / 2 for start, end in groups)
+
+    every = (cost(ends) for n in range(len(lengths)) for ends in combinations(range(1, len(lengths)), n))
+    shapes = lay_out([[*range(length)] for length in lengths], max(lengths), "cpu").shapes
+    assert sum(count for count, _ in shapes) == len(lengths)
+    assert sum(GROUP_SCORES + count * width**2 / 2 for count, width in shapes) == min(every)
 
 
 def test_a_long_prompt_that_many_pairs_share_does_not_swell_the_attention() -> None:

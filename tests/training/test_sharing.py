@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from aipo_lab.models.policy import Policy
+from aipo_lab.training import logprobs
 from aipo_lab.training.batches import Sharing, collate
 from aipo_lab.training.logprobs import find_sharing, pair_logps
 from aipo_lab.training.pairs import EncodedPair
@@ -90,6 +91,29 @@ def test_a_sliding_window_that_cuts_a_sequence_does_not(window: int, expected: S
         with torch.no_grad():
             together, apart = (pair_logps(model, collate(ROWS, 0, "cpu", one)) for one in (expected, Sharing.NONE))
         assert torch.allclose(together, apart, rtol=1e-5, atol=1e-4)
+
+
+@pytest.mark.parametrize("window", [16, 30])
+def test_a_window_that_no_configuration_tells_of_is_found_by_trying(
+    window: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from transformers import MistralConfig, MistralForCausalLM
+
+    monkeypatch.setattr(logprobs, "attention_window_tokens", lambda _: None)
+    torch.manual_seed(0)
+    model = MistralForCausalLM(MistralConfig(sliding_window=window, num_hidden_layers=2, **SMALL)).eval()
+    assert find_sharing(model, PAIRS, 0) is Sharing.NONE
+
+
+def test_trying_computes_the_longest_sequence_twice_and_little_else(make_policy: Any) -> None:
+    model = make_policy(seed=6).model
+    tokens: list[int] = []
+    model.model.register_forward_pre_hook(
+        lambda _module, _given, named: tokens.append(named["input_ids"].numel()), with_kwargs=True
+    )
+    long = EncodedPair("long", list(range(6, 66)), list(range(6, 66)) * 2, list(range(6, 66)) * 3)
+    assert find_sharing(model, [*PAIRS, long], 0) is Sharing.LAYOUT
+    assert sum(tokens) < 2.6 * long.longest_sequence_tokens
 
 
 @pytest.mark.parametrize("architecture", ["Mamba", "Bloom"])
