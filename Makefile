@@ -14,7 +14,7 @@ sweep: $(INSTALLED)  ## create .venv, install, run the main job
 test: $(INSTALLED)  ## create .venv, install, run the tests
 	$(BIN)/python -m pytest -n auto --dist loadscope
 
-# vLLM has an environment of its own, as its dependencies are not ours; about 10 minutes on two cores, the first time 15.
+# vLLM has an environment of its own, as its dependencies are not ours; about 40 minutes on two cores, 8 of them the first time only.
 test-vllm: $(INSTALLED) $(VENV_VLLM)/.installed  ## the engine contract on vLLM's CPU build and its server, and one laptop iteration
 	$(BIN)/aipo-lab assets fetch smollm2-135m
 	AIPO_LAB_TEST_VLLM=$(abspath $(VENV_VLLM))/bin/python \
@@ -63,7 +63,7 @@ TORCH ?= torch==2.13.0
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(if $(TORCH),$(BIN)/python -m pip install --quiet "$(TORCH)")
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[dev,laptop,data,lora,deepspeed,benchmarks,perf]"
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[dev,laptop,data,lora,deepspeed,benchmarks,search,perf]"
 	touch $@
 
 clean:

@@ -11,6 +11,7 @@ from aipo_lab.benchmarks.metrics import BenchmarkMetrics
 from aipo_lab.figures import amounts, iterations, objectives, over_optimisation, pareto, repeats, search
 from aipo_lab.figures.style import Look
 from aipo_lab.figures.trajectories import axis_label
+from aipo_lab.results.hypervolume import LENGTH_FACTOR
 from aipo_lab.results.rows import ResultRow
 from aipo_lab.results.selection import SelectionRule
 
@@ -126,7 +127,7 @@ ROW_FIGURES: dict[str, RowFigure] = {
     "hypervolume": RowFigure(
         "Hypervolume over trials",
         "What the trials so far dominate, in percent of the rectangle from the base model's length to "
-        f"{search.LENGTH_FACTOR:g} times it and from the base model's win rate to 100 %.",
+        f"{LENGTH_FACTOR:g} times it and from the base model's win rate to 100 %.",
         f"a base model and {_LENGTH}",
         lambda rows, metrics, _: search.get_hypervolume_data(rows, metrics),
         search.draw_hypervolume,

@@ -13,8 +13,9 @@ from aipo_lab.figures.palette import KNOWN_STYLES, ObjectiveStyle, objective_nam
 from aipo_lab.figures.scales import Scale, get_scales, hyperparameters, sequential_map
 from aipo_lab.figures.style import PAPER, Look, drawing, legend_above, panel_grid, save, scaled
 from aipo_lab.figures.trajectories import axis_label, get_paths
+from aipo_lab.results.hypervolume import hypervolume
 from aipo_lab.results.rows import ResultRow
-from aipo_lab.results.selection import SelectionRule, pareto_front
+from aipo_lab.results.selection import SelectionRule
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
 OPTUNA = "pip install 'aipo-lab[search]'"
 FEWEST_TRIALS = 4
 """Of an objective, for saying which of its hyperparameters matters."""
-LENGTH_FACTOR = 4.0
-"""Hypervolume counts lengths up to this many times the base model's; beyond, a point adds nothing."""
 IMPORTANCE_COLUMNS = ("objective", "metric", "hyperparameter", "importance", "trials")
 HYPERVOLUME_COLUMNS = ("metric", "number", "trial", "objective", "hypervolume")
 
@@ -195,16 +194,6 @@ def get_hypervolume_data(rows: Sequence[ResultRow], metrics: BenchmarkMetrics) -
             points += [(row.metrics[metrics.length], row.metrics[metric]) for row in own]
             lines.append((metric, number, trial, own[0].contender, hypervolume(points, corner)))
     return pd.DataFrame(lines, columns=list(HYPERVOLUME_COLUMNS))
-
-
-def hypervolume(points: Sequence[tuple[float, float]], base: tuple[float, float]) -> float:
-    """Percent of the rectangle of `get_hypervolume_data` that (length, win rate) `points` dominate."""
-    width, height = (LENGTH_FACTOR - 1) * base[0], 100.0 - base[1]
-    units = [((x - base[0]) / width, (y - base[1]) / height) for x, y in points]
-    inside = [(max(x, 0.0), y) for x, y in units if x < 1 and y > 0]
-    front = [inside[k] for k in pareto_front(inside)]
-    ends = [x for x, _ in front[1:]] + [1.0]
-    return 100 * sum((end - x) * y for (x, y), end in zip(front, ends, strict=True))
 
 
 def draw_hypervolume(data: DataFrame, path_stem: Path, look: Look = PAPER) -> list[Path]:

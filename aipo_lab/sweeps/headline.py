@@ -8,16 +8,13 @@ from dataclasses import replace
 from aipo_lab.benchmarks.catalogue import BENCHMARK_METRICS
 from aipo_lab.benchmarks.metrics import BenchmarkMetrics
 from aipo_lab.figures.palette import objective_name, setting_label, varying_hyperparameters
-from aipo_lab.results.hypervolume import hypervolume
+from aipo_lab.results.hypervolume import LENGTH_FACTOR, hypervolume
 from aipo_lab.results.rows import ResultRow
 from aipo_lab.results.selection import SelectionRule, parse_rule, select_best, select_per_objective
 from aipo_lab.sweeps.folder import git_commit
 from aipo_lab.sweeps.study import Study
 from aipo_lab.sweeps.tracked import find_prompts
 from aipo_lab.tracking.tracker import COMMIT_TAG, Headline, TrialBest
-
-REFERENCE_LENGTHS = 2.0
-"""The hypervolume's longest length, in lengths of the base model's answers."""
 
 
 def get_headline(study: Study, rows: list[ResultRow], program: str) -> Headline:
@@ -96,11 +93,10 @@ def _hypervolume(rows: list[ResultRow], benchmark: str) -> dict[str, float]:
         return {}
     points = [(row.iteration, row.value(metrics.length), row.value(metrics.win_rate)) for row in rows]
     complete = [(t, length, win) for t, length, win in points if length is not None and win is not None]
-    base = [length for t, length, _ in complete if t == 0]
-    if not base or not base[0] > 0:
+    base = [(length, win) for t, length, win in complete if t == 0]
+    if not base or not base[0][0] > 0 or base[0][1] >= 100:
         return {}
-    longest = REFERENCE_LENGTHS * base[0]
-    return {f"hypervolume/{benchmark}": hypervolume([(length, win) for t, length, win in complete if t > 0], longest)}
+    return {f"hypervolume/{benchmark}": hypervolume([(length, win) for t, length, win in complete if t > 0], base[0])}
 
 
 def _tags(trials: Mapping[str, TrialBest]) -> dict[str, str]:
@@ -135,8 +131,8 @@ def _description(study: Study, rows: list[ResultRow], trials: Mapping[str, Trial
         _best_text(rows, trials),
         "Each trial is a child run: `best/…` are its numbers at its best iteration, `se/…` standard errors, `n/…` "
         "numbers of prompts, steps are iterations (of `train/…`, training steps). The hypervolume is the share of the "
-        f"plane of length (to {REFERENCE_LENGTHS:g} times the base model's) and win rate that the trained points "
-        "dominate, in percent.",
+        f"plane from the base model's length to {LENGTH_FACTOR:g} times it, and from its win rate to 100 %, that the "
+        "trained points dominate.",
         f"All settings are in `{study.folder.configuration.resolve()}`{_source_text(sweep.source)}. To log here what "
         f"is missing:\n\n```\n{program} track {study.folder.path.resolve()}\n```",
         f"Store: `{study.store.root.resolve()}`. Commit: `{git_commit() or 'unknown'}`.",
