@@ -53,7 +53,8 @@ ROW_FIGURES: dict[str, RowFigure] = {
     "repeats": RowFigure(
         "Length against win rate, means over seeds",
         "{rate} against {length}: means over seeds, with 95 % intervals that include the variance between seeds, after "
-        "the last iteration; thin lines lead there from the base model (square). A black rim: on the Pareto front of the means.",
+        "the last iteration; thin lines lead there from the base model (square). A black rim: on the Pareto front of "
+        "the means.",
         "several seeds (`seeds: 3` in the sweep file, or a swept `seed`)",
         lambda rows, metrics, _: repeats.get_repeats_data(rows, metrics),
         repeats.draw_repeats,
@@ -72,8 +73,8 @@ ROW_FIGURES: dict[str, RowFigure] = {
     "iterations": RowFigure(
         "Metrics over the iterations",
         "{metrics} over the iterations. Bold: the best trial of each objective, with 95 % intervals, its best "
-        "iteration with a black rim; thin: its other trials. Markers are moved sideways a little so that error bars do not hide "
-        "each other.",
+        "iteration with a black rim; thin: its other trials. Markers are moved sideways a little so that error bars do "
+        "not hide each other.",
         _TRAINED,
         iterations.get_iterations_data,
         iterations.draw_iterations,
@@ -100,7 +101,8 @@ ROW_FIGURES: dict[str, RowFigure] = {
     "objectives": RowFigure(
         "Each objective over its hyperparameters",
         "{rate} against {length} of each objective over its hyperparameters, on equal axes. A line is one setting over "
-        "its iterations: its colour is one hyperparameter, its dashes are another; a rim marks the best, with its iteration.",
+        "its iterations: its colour is one hyperparameter, its dashes are another; a rim marks the best, with its "
+        "iteration.",
         _LENGTH,
         objectives.get_objectives_data,
         objectives.draw_objectives,

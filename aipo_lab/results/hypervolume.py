@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from aipo_lab.results.front import pareto_front
 
 LENGTH_FACTOR = 4.0
-"""Lengths count up to this many times the base model's; beyond, a point adds nothing. SimPO passes 4 in the micro world."""
+"""Lengths count up to this many times the base model's; beyond, a point adds nothing."""
 
 
 def hypervolume(points: Sequence[tuple[float, float]], base: tuple[float, float]) -> float:
