@@ -290,6 +290,17 @@ def figure(
         make_figure(name, _folder(folder), store, Look(style, width, formats or FORMATS), out)
 
 
+@main.command()
+@click.argument("folders", metavar="FOLDER FOLDER…", nargs=-1, required=True, type=click.Path(path_type=Path))
+@saved_store_option
+@click.option("--out", type=click.Path(path_type=Path, file_okay=False), help="Folder for the tables and figures.")
+def compare(folders: tuple[Path, ...], store: Path | None, out: Path | None) -> None:
+    """Set the output FOLDERs of sweeps beside each other: paired differences with intervals, recipes, one plot."""
+    from aipo_lab.console.compare_view import show_comparison
+
+    show_comparison(folders, store, out)
+
+
 @main.command("lint")
 @click.argument("pairs", type=click.Path(path_type=Path))
 def lint_pairs(pairs: Path) -> None:

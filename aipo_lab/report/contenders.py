@@ -141,7 +141,7 @@ def get_field(
         chosen = (selections[objective].seeds or (selections[objective].best,))[0]
         path = by_key.get(configuration_key(chosen))
         if path is not None:
-            settings = {name: text for name, text in chosen.hyperparameters.items() if name != "seed"}
+            settings = {name: text for name, text in chosen.hyperparameters.items() if name not in ("seed", "method")}
             contenders.append(Contender(path, settings, n_settings[objective]))
     if not contenders:
         return None

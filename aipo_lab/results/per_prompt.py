@@ -80,6 +80,21 @@ class PromptValues:
             "comparisons with them use the standard errors of results.csv, taken as independent, which is conservative"
         )
 
+    def points(self) -> Mapping[tuple[str, int, str], PointValues]:
+        """All values by trial, iteration and benchmark."""
+        return self._points
+
+
+def joined(several: Mapping[str, PromptValues]) -> PromptValues:
+    """The values of several sweeps by name; a trial is then called `<name>:<trial>`."""
+    points = {
+        (f"{name}:{trial}", iteration, benchmark): values
+        for name, one in several.items()
+        for (trial, iteration, benchmark), values in one.points().items()
+    }
+    missing = [(f"{name}:{trial}", iteration) for name, one in several.items() for trial, iteration in one.missing]
+    return PromptValues(points, missing)
+
 
 NO_VALUES = PromptValues({})
 """Where nothing is known by prompt."""

@@ -64,9 +64,9 @@ def differences(here: ArtifactRequest, there: Mapping[str, Any]) -> Differences:
     """What differs between a stage run and another of the same stage, given by its manifest (or the like)."""
     version = there["version"]
     return Differences(
-        settings=_changes(here.config, there["config"]),
-        plugins=_changes(here.plugins, there.get("plugins", {})),
-        inputs=_changes(here.inputs, there["inputs"]),
+        settings=changes(here.config, there["config"]),
+        plugins=changes(here.plugins, there.get("plugins", {})),
+        inputs=changes(here.inputs, there["inputs"]),
         version=None if version == here.version else Change("version", here.version, version),
     )
 
@@ -81,7 +81,8 @@ def identity_of(request: ArtifactRequest) -> dict[str, Any]:
     }
 
 
-def _changes(here: Mapping[str, Any], there: Mapping[str, Any]) -> tuple[Change, ...]:
+def changes(here: Mapping[str, Any], there: Mapping[str, Any]) -> tuple[Change, ...]:
+    """The settings in which two nested mappings differ, by dotted name, in the order of the first."""
     ours, theirs = dict(_leaves(here)), dict(_leaves(there))
     names = [*ours, *(name for name in theirs if name not in ours)]
     return tuple(
