@@ -63,7 +63,7 @@ TORCH ?= torch==2.13.0
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(if $(TORCH),$(BIN)/python -m pip install --quiet "$(TORCH)")
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[dev,laptop,data,lora,deepspeed,benchmarks,search,perf]"
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[dev,laptop,data,lora,deepspeed,benchmarks,search,notebooks,perf]"
 	touch $@
 
 clean:
