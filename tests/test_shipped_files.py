@@ -93,6 +93,7 @@ def test_a_profile_trains_the_objective_it_names_against_the_policy_it_started_f
     [
         ("table6", "micro", {("dpo", 3), ("dpo_nll", 3), ("simpo", 4), ("alpha_dpo", 4), ("aipo", 6)}),
         ("table6", "paper", {("dpo", 3), ("dpo_nll", 3), ("simpo", 4), ("alpha_dpo", 4), ("aipo", 6)}),
+        ("table6_seeds", "micro", {("dpo", 5), ("dpo_nll", 5), ("simpo", 5), ("alpha_dpo", 5), ("aipo", 5)}),
         ("figure1", "micro", {("dpo", 4)}),
         ("figure1", "laptop", {("dpo", 3)}),
         ("figure1", "paper-mistral-7b-v0.2", {("dpo", 3)}),

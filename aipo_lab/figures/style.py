@@ -144,7 +144,7 @@ def lay_out(figure: Figure) -> None:
     """Place everything once, for good; what is placed by hand afterwards stays where it is."""
     if figure.get_layout_engine() is not None:
         for axes in figure.axes:
-            axes.set_ylim(*rate_range(*axes.get_ylim(), axes.get_ylabel()))
+            axes.set_ylim(*rate_range(*axes.get_ylim(), axes.get_ylabel() or figure.get_supylabel()))
         figure.draw_without_rendering()
         figure.set_layout_engine("none")
 

@@ -89,6 +89,8 @@ def _from_top_left(axes: Axes) -> Array:
 def _scaled(values: Array, present: NDArray[np.bool_], where_flat: float) -> Array:
     """Values as shares of the range of the points that are there; `where_flat` where that range is a point."""
     there = np.where(present, values, np.nan)
+    if np.isnan(there).all():
+        return np.zeros_like(there)
     low, high = np.nanmin(there, axis=1, keepdims=True), np.nanmax(there, axis=1, keepdims=True)
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.where(high > low, (values - low) / (high - low), where_flat)

@@ -135,7 +135,7 @@ def test_plugins_stand_in_manifests_and_in_the_saved_sweep(finished: Lab) -> Non
         ("ranker.py", BEHIND_RANK),
         ("objective.py", {"train": 1, "answer": 1, "judge": 1, "answer_official": 1, "judge_official": 1}),
         ("benchmark.py", {"answer_official": 3, "judge_official": 3}),
-        ("engine.py", {**BEHIND_RANK, "instruct": 1, "respond": 1, "answer": 3, "judge": 3, "answer_official": 3}),
+        ("engine.py", {**BEHIND_RANK, "instruct": 1, "respond": 1, "answer": 4, "judge": 4, "answer_official": 3}),
         ("prompts.py", {**BEHIND_RANK, "instruct": 1, "respond": 1}),
         ("executor.py", {}),
         ("tracker.py", {}),

@@ -117,15 +117,15 @@ def test_results_hold_what_the_ranker_thinks_and_how_good_it_is(tmp_path: Path) 
         assert 0 <= metrics["accuracy"]["value"] <= 100 and metrics["accuracy"]["n"] > 0
         assert (folder / "model" / "model.safetensors").is_file()
     data = get_over_optimisation_data(rows, BENCHMARK_METRICS["micro"])
-    assert len(data.paths) == 2 and [len(path.points) for path in data.paths] == [2, 2]
-    assert data.paths[0].accuracy <= data.paths[1].accuracy
+    paths = [path for _, path in data.groupby("trial", sort=False)]
+    assert [len(path) for path in paths] == [2, 2]
+    assert data["accuracy"].is_monotonic_increasing
     by_trial = {row.trial: row.metrics for row in rows if row.iteration == 1}
-    for path in data.paths:
-        gain = by_trial[path.trial]["rank/mean_score"] - next(
-            row.metrics["rank/mean_score"] for row in first if row.trial == path.trial
-        )
-        assert (path.points[0].score_gain, path.points[1].score_gain) == (0, gain)
-        assert path.points[1].quality == by_trial[path.trial]["micro/quality"]
+    for path in paths:
+        trial = path["trial"].iloc[0]
+        before = next(row.metrics["rank/mean_score"] for row in first if row.trial == trial)
+        assert path["score_gain"].tolist() == [0, by_trial[trial]["rank/mean_score"] - before]
+        assert path["quality"].iloc[1] == by_trial[trial]["micro/quality"]
     drawn = draw_over_optimisation(data, tmp_path / "figure")
     assert [path.suffix for path in drawn] == [".png", ".pdf"]
     assert draw_over_optimisation(get_over_optimisation_data([], BENCHMARK_METRICS["micro"]), tmp_path / "none") == []
