@@ -19,6 +19,7 @@ TIMEOUT_S = 2.0
 ATTEMPTS = 2
 
 
+@pytest.mark.slow  # a program of its own for each case, which waits out timeouts
 @pytest.mark.parametrize(
     ("fault", "told"),
     [

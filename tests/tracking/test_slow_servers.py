@@ -101,6 +101,7 @@ def test_a_server_that_never_answers_and_one_that_is_down_cost_a_warning(stored:
     assert "tracking failed while opening the sweep" in output and "No result is lost" in output
 
 
+@pytest.mark.slow
 def test_a_server_killed_in_the_middle_and_restarted_has_it_all_when_the_sweep_ends(tmp_path: Path) -> None:
     real = RealServer(tmp_path)
     records = [TrialRecord(name, "dpo", {"beta": "1"}, []) for name in "abcd"]
