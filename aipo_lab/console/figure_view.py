@@ -19,7 +19,7 @@ from aipo_lab.figures.pairs import FIGURES, draw_pairs
 from aipo_lab.figures.style import Look
 from aipo_lab.figures.training import draw_training
 from aipo_lab.report.paper_tables import published_tables
-from aipo_lab.results.selection import parse_rule
+from aipo_lab.results.rules import parse_rule
 from aipo_lab.sweeps.collect import pair_analyses
 from aipo_lab.sweeps.folder import SweepFolder
 from aipo_lab.sweeps.study import Study

@@ -13,7 +13,7 @@ from aipo_lab.figures.style import PAPER, Look, drawing, legend_above, panel_gri
 from aipo_lab.figures.trajectories import axis_label, get_paths
 from aipo_lab.results.repeats import NORMAL_95
 from aipo_lab.results.rows import ResultRow
-from aipo_lab.results.selection import SelectionRule
+from aipo_lab.results.rules import SelectionRule
 
 if TYPE_CHECKING:
     from pandas import DataFrame

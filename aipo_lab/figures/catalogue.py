@@ -13,7 +13,7 @@ from aipo_lab.figures.style import Look
 from aipo_lab.figures.trajectories import axis_label
 from aipo_lab.results.hypervolume import LENGTH_FACTOR
 from aipo_lab.results.rows import ResultRow
-from aipo_lab.results.selection import SelectionRule
+from aipo_lab.results.rules import SelectionRule
 
 if TYPE_CHECKING:
     from pandas import DataFrame

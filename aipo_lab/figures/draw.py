@@ -14,7 +14,7 @@ from aipo_lab.figures.style import PAPER
 from aipo_lab.figures.training import CAPTION as TRAINING_CAPTION
 from aipo_lab.figures.trajectories import benchmarks_in
 from aipo_lab.results.rows import ResultRow
-from aipo_lab.results.selection import SelectionRule
+from aipo_lab.results.rules import SelectionRule
 
 _RECORD = ".drawn.json"
 OTHER_CAPTIONS = {"training": TRAINING_CAPTION, **PAIR_CAPTIONS}

@@ -7,7 +7,7 @@ from string import ascii_lowercase
 from typing import TYPE_CHECKING, Any
 
 from aipo_lab.figures.palette import objective_name
-from aipo_lab.results.selection import pareto_front
+from aipo_lab.results.front import pareto_front
 
 if TYPE_CHECKING:
     from pandas import DataFrame, Series

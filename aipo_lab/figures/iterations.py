@@ -12,7 +12,7 @@ from aipo_lab.figures.style import PAPER, Look, drawing, integer_ticks, legend_a
 from aipo_lab.figures.trajectories import Legend, axis_label, get_legend, get_paths, joined
 from aipo_lab.results.repeats import NORMAL_95
 from aipo_lab.results.rows import ResultRow
-from aipo_lab.results.selection import SelectionRule
+from aipo_lab.results.rules import SelectionRule
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -13,7 +13,7 @@ from aipo_lab.figures.style import PAPER, SMALLEST_PT, Look, drawing, legend_abo
 from aipo_lab.figures.trajectories import axis_label, base_points, get_paths
 from aipo_lab.figures.view import View, base_look, draw_base, get_view
 from aipo_lab.results.rows import ResultRow
-from aipo_lab.results.selection import SelectionRule
+from aipo_lab.results.rules import SelectionRule
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

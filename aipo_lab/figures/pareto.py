@@ -15,7 +15,7 @@ from aipo_lab.figures.trajectories import Legend, axis_label, base_points, get_l
 from aipo_lab.figures.view import View, base_look, draw_base, get_view
 from aipo_lab.results.repeats import NORMAL_95
 from aipo_lab.results.rows import ResultRow
-from aipo_lab.results.selection import SelectionRule
+from aipo_lab.results.rules import SelectionRule
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -20,9 +20,9 @@ from aipo_lab.figures.palette import (
 from aipo_lab.figures.style import PAPER, Look, drawing, lay_out, legend_above, panel_grid, save, scaled
 from aipo_lab.figures.trajectories import axis_label, base_points
 from aipo_lab.figures.view import base_look
+from aipo_lab.results.front import pareto_front
 from aipo_lab.results.repeats import Configuration, Estimate, estimate, repeated_rows
 from aipo_lab.results.rows import ResultRow
-from aipo_lab.results.selection import pareto_front
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

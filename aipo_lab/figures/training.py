@@ -11,7 +11,7 @@ from aipo_lab.figures.style import PAPER, Look, drawing, legend_above, panel_gri
 from aipo_lab.figures.trajectories import Legend, best_points, get_legend, get_paths
 from aipo_lab.results.repeats import NORMAL_95, repeated_rows, student_95
 from aipo_lab.results.rows import ResultRow
-from aipo_lab.results.selection import SelectionRule
+from aipo_lab.results.rules import SelectionRule
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

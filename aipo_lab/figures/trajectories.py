@@ -18,9 +18,11 @@ from aipo_lab.figures.palette import (
     setting_label,
     varying_hyperparameters,
 )
+from aipo_lab.results.points import standard_error
 from aipo_lab.results.repeats import NORMAL_95, estimate, repeated_rows
 from aipo_lab.results.rows import ResultRow
-from aipo_lab.results.selection import Selection, SelectionRule, select_per_objective, standard_error
+from aipo_lab.results.rules import SelectionRule
+from aipo_lab.results.selection import Selection, select_per_objective
 
 if TYPE_CHECKING:
     from pandas import DataFrame

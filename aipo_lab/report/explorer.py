@@ -14,8 +14,9 @@ from aipo_lab.benchmarks.catalogue import BENCHMARK_METRICS
 from aipo_lab.benchmarks.metrics import BenchmarkMetrics
 from aipo_lab.figures.palette import objective_name, objective_styles, setting_label, varying_hyperparameters
 from aipo_lab.report.samples import Sample
+from aipo_lab.results.points import standard_error
 from aipo_lab.results.rows import ResultRow
-from aipo_lab.results.selection import Selection, standard_error
+from aipo_lab.results.selection import Selection
 
 PLOTLY_SYMBOLS = {
     "o": "circle", "s": "square", "^": "triangle-up", "D": "diamond", "v": "triangle-down", "P": "cross", "X": "x",

@@ -14,7 +14,7 @@ from aipo_lab.report.paper_tables import PaperTable
 from aipo_lab.report.table_files import latex_text
 from aipo_lab.results.repeats import NORMAL_95
 from aipo_lab.results.rows import HYPERPARAMETER_COLUMNS, ResultRow
-from aipo_lab.results.selection import SelectionRule
+from aipo_lab.results.rules import SelectionRule
 
 if TYPE_CHECKING:
     from pandas import DataFrame

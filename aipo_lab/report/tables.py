@@ -14,9 +14,10 @@ from aipo_lab.figures.repeats import get_repeated_paths, labels
 from aipo_lab.report.pick_text import point_text, share_text, tie_count_text
 from aipo_lab.results.effects import Effect
 from aipo_lab.results.per_prompt import NO_VALUES, PromptValues
+from aipo_lab.results.points import standard_error
 from aipo_lab.results.repeats import Configuration, Estimate, estimate, repeated_rows
 from aipo_lab.results.rows import ResultRow
-from aipo_lab.results.selection import Selection, standard_error
+from aipo_lab.results.selection import Selection
 
 MISSING = "–"
 

@@ -15,8 +15,8 @@ from statistics import fmean, stdev
 
 from aipo_lab.results.effects import mean_effect
 from aipo_lab.results.per_prompt import NO_VALUES, PromptValues
+from aipo_lab.results.points import standard_error
 from aipo_lab.results.rows import ResultRow
-from aipo_lab.results.selection import standard_error
 
 NORMAL_95 = 1.959964
 STUDENT_95 = (

@@ -10,25 +10,12 @@ from typing import TYPE_CHECKING
 from aipo_lab.benchmarks.metrics import BenchmarkMetrics
 from aipo_lab.core.errors import UserError
 from aipo_lab.results.contest import Contest, open_contest
-from aipo_lab.results.front import pareto_front
 from aipo_lab.results.points import configuration_key, get_points, standard_error
 from aipo_lab.results.rows import ResultRow
-from aipo_lab.results.rules import SelectionRule, parse_rule
+from aipo_lab.results.rules import SelectionRule
 
 if TYPE_CHECKING:
     from aipo_lab.results.certainty import Certainty
-
-__all__ = [
-    "Selection",
-    "SelectionRule",
-    "pareto_front",
-    "parse_rule",
-    "reported_row",
-    "select_best",
-    "select_per_objective",
-    "standard_error",
-    "standard_errors_between",
-]
 
 
 @dataclass(frozen=True)

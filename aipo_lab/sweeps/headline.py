@@ -10,7 +10,8 @@ from aipo_lab.benchmarks.metrics import BenchmarkMetrics
 from aipo_lab.figures.palette import objective_name, setting_label, varying_hyperparameters
 from aipo_lab.results.hypervolume import LENGTH_FACTOR, hypervolume
 from aipo_lab.results.rows import ResultRow
-from aipo_lab.results.selection import SelectionRule, parse_rule, select_best, select_per_objective
+from aipo_lab.results.rules import SelectionRule, parse_rule
+from aipo_lab.results.selection import select_best, select_per_objective
 from aipo_lab.sweeps.folder import git_commit
 from aipo_lab.sweeps.study import Study
 from aipo_lab.sweeps.tracked import find_prompts

@@ -18,7 +18,8 @@ from aipo_lab.figures.scales import get_scales
 from aipo_lab.figures.trajectories import axis_label, benchmarks_in, get_legend
 from aipo_lab.figures.view import get_view
 from aipo_lab.results.rows import ResultRow
-from aipo_lab.results.selection import parse_rule, select_best
+from aipo_lab.results.rules import parse_rule
+from aipo_lab.results.selection import select_best
 
 MICRO = BENCHMARK_METRICS["micro"]
 TOP_LEFT = parse_rule("top_left")

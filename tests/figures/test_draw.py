@@ -22,7 +22,7 @@ from aipo_lab.figures.style import (
     rate_range,
     scaled,
 )
-from aipo_lab.results.selection import parse_rule
+from aipo_lab.results.rules import parse_rule
 
 RULE = parse_rule("top_left")
 MICRO = BENCHMARK_METRICS["micro"]

@@ -10,7 +10,8 @@ from aipo_lab.benchmarks.catalogue import BENCHMARK_METRICS
 from aipo_lab.figures.repeats import draw_repeats, get_repeats_data
 from aipo_lab.report.tables import repeats_table
 from aipo_lab.results.rows import ResultRow
-from aipo_lab.results.selection import parse_rule, select_per_objective
+from aipo_lab.results.rules import parse_rule
+from aipo_lab.results.selection import select_per_objective
 
 METRICS = BENCHMARK_METRICS["micro"]
 METHODS = {"aipo": (30.0, 80.0), "sdpo": (25.0, 60.0), "sppo": (40.0, 70.0)}

@@ -9,7 +9,8 @@ from aipo_lab.benchmarks.catalogue import BENCHMARK_METRICS
 from aipo_lab.report.contender_tables import contender_table, difference_table, matched_tables
 from aipo_lab.report.ordering import check_claims
 from aipo_lab.results.rows import ResultRow
-from aipo_lab.results.selection import parse_rule, select_per_objective
+from aipo_lab.results.rules import parse_rule
+from aipo_lab.results.selection import select_per_objective
 
 MICRO = BENCHMARK_METRICS["micro"]
 

@@ -12,7 +12,8 @@ from aipo_lab.benchmarks.catalogue import BENCHMARK_METRICS
 from aipo_lab.report.ordering import Ordering, check_claims
 from aipo_lab.results.per_prompt import PointValues, PromptValues
 from aipo_lab.results.rows import ResultRow
-from aipo_lab.results.selection import parse_rule, select_per_objective
+from aipo_lab.results.rules import parse_rule
+from aipo_lab.results.selection import select_per_objective
 
 MICRO = BENCHMARK_METRICS["micro"]
 OBJECTIVES = ("dpo", "dpo_nll", "simpo", "alpha_dpo", "aipo")

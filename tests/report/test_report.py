@@ -20,7 +20,8 @@ from aipo_lab.report.tables import best_table, result_table
 from aipo_lab.results.certainty import get_picks
 from aipo_lab.results.halves import with_halves
 from aipo_lab.results.per_prompt import NO_VALUES
-from aipo_lab.results.selection import parse_rule, select_per_objective
+from aipo_lab.results.rules import parse_rule
+from aipo_lab.results.selection import select_per_objective
 
 TOP_LEFT = parse_rule("top_left")
 WIN = "micro/judged_win_rate"

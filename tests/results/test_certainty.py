@@ -13,7 +13,8 @@ from aipo_lab.benchmarks.catalogue import BENCHMARK_METRICS
 from aipo_lab.results.certainty import get_picks
 from aipo_lab.results.halves import FEWEST_PROMPTS, picks, with_halves
 from aipo_lab.results.per_prompt import NO_VALUES
-from aipo_lab.results.selection import parse_rule, select_best
+from aipo_lab.results.rules import parse_rule
+from aipo_lab.results.selection import select_best
 
 MICRO = BENCHMARK_METRICS["micro"]
 WIN, LENGTH = MICRO.win_rate, MICRO.length

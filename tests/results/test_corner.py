@@ -11,9 +11,11 @@ from hypothesis import strategies as st
 
 from aipo_lab.benchmarks.catalogue import BENCHMARK_METRICS
 from aipo_lab.results.contest import open_contest
+from aipo_lab.results.front import pareto_front
 from aipo_lab.results.points import get_points
 from aipo_lab.results.rows import ResultRow
-from aipo_lab.results.selection import pareto_front, parse_rule, select_best
+from aipo_lab.results.rules import parse_rule
+from aipo_lab.results.selection import select_best
 
 MICRO = BENCHMARK_METRICS["micro"]
 WIN, LENGTH = MICRO.win_rate, MICRO.length

@@ -10,15 +10,10 @@ from hypothesis import strategies as st
 
 from aipo_lab.benchmarks.catalogue import BENCHMARK_METRICS
 from aipo_lab.core.errors import UserError
+from aipo_lab.results.front import pareto_front
 from aipo_lab.results.rows import ResultRow
-from aipo_lab.results.selection import (
-    SelectionRule,
-    pareto_front,
-    parse_rule,
-    select_best,
-    select_per_objective,
-    standard_errors_between,
-)
+from aipo_lab.results.rules import SelectionRule, parse_rule
+from aipo_lab.results.selection import select_best, select_per_objective, standard_errors_between
 
 MICRO = BENCHMARK_METRICS["micro"]
 WIN, LENGTH = MICRO.win_rate, MICRO.length

@@ -7,7 +7,7 @@ import json
 import numpy as np
 from simulated_sweeps import simulated, wins_at
 
-from aipo_lab.results.selection import parse_rule
+from aipo_lab.results.rules import parse_rule
 from aipo_lab.sweeps.picking import pick_all, picks_record
 
 WIN = "micro/judged_win_rate"
