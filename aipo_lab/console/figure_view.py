@@ -75,7 +75,7 @@ def make_figure(name: str, path: Path, store_root: Path | None, look: Look, out:
     if entry is None:
         raise UserError(f"there is no {name!r}; {suggest(wanted, [one for e in entries() for one in e.names])}")
     study = Study.reopen(SweepFolder(path), store_root)
-    written = entry.make(study, study.rows(), look, out)
+    written = entry.make(study, study.pickable_rows(), look, out)
     if not written:
         raise UserError(f"{path} has no data for {entry.names[0]} ({entry.title.lower()}): it needs {entry.needs}")
     for one in written:

@@ -18,7 +18,7 @@ from aipo_lab.figures.palette import (
     setting_label,
     varying_hyperparameters,
 )
-from aipo_lab.results.points import standard_error
+from aipo_lab.results.points import mean_row, standard_error
 from aipo_lab.results.repeats import NORMAL_95, estimate, repeated_rows
 from aipo_lab.results.rows import ResultRow
 from aipo_lab.results.rules import SelectionRule
@@ -114,7 +114,7 @@ def mean_rows(rows: Sequence[ResultRow]) -> list[ResultRow]:
                 error = found.half_width / NORMAL_95 if found.half_width is not None else fmean(errors or [math.nan])
                 metrics |= {f"{name}_se": error} if math.isfinite(error) else {}
         kept = {name: text for name, text in group[0].hyperparameters.items() if name != "seed"}
-        means.append(replace(group[0], hyperparameters=kept, metrics=metrics))
+        means.append(replace(mean_row(group), hyperparameters=kept, metrics=metrics))
     return means or list(rows)
 
 

@@ -61,7 +61,7 @@ def compare_sweeps(folders: Sequence[Path], store_root: Path | None = None) -> C
     names = _unique([study.sweep.name for study in studies], folders)
     rows: list[ResultRow] = []
     for name, study in zip(names, studies, strict=True):
-        rows += [_renamed(row, name) for row in study.rows()]
+        rows += [_renamed(row, name) for row in study.pickable_rows()]
     values = joined({name: study.prompt_values() for name, study in zip(names, studies, strict=True)})
     first = studies[0].sweep
     recipes = {

@@ -11,8 +11,9 @@ from aipo_lab.figures.palette import objective_name, setting_label, varying_hype
 from aipo_lab.results.hypervolume import LENGTH_FACTOR, hypervolume
 from aipo_lab.results.rows import ResultRow
 from aipo_lab.results.rules import SelectionRule, parse_rule
-from aipo_lab.results.selection import select_best, select_per_objective
+from aipo_lab.results.selection import select_per_objective
 from aipo_lab.sweeps.folder import git_commit
+from aipo_lab.sweeps.picking import SweepPicks
 from aipo_lab.sweeps.study import Study
 from aipo_lab.sweeps.tracked import find_prompts
 from aipo_lab.tracking.tracker import COMMIT_TAG, Headline, TrialBest
@@ -20,11 +21,11 @@ from aipo_lab.tracking.tracker import COMMIT_TAG, Headline, TrialBest
 
 def get_headline(study: Study, rows: list[ResultRow], program: str) -> Headline:
     """The headline of a sweep with these results; `program` is how to call this one, for the commands it shows."""
-    rule = parse_rule(study.sweep.select)
     names = study.benchmarks(rows)
-    trials = _trials(rows, rule, names)
+    picks = study.picks(rows)
+    trials = _trials(picks, parse_rule(study.sweep.select), names)
     return Headline(
-        metrics=_metrics(study, rows, rule, names),
+        metrics=_metrics(study, rows, picks, names),
         tags=_tags(trials),
         description=_description(study, rows, trials, program),
         tables=_tables(rows, trials),
@@ -41,18 +42,17 @@ def _shown(metrics: BenchmarkMetrics) -> list[str]:
     return [name for name in names if name is not None]
 
 
-def _trials(rows: list[ResultRow], rule: SelectionRule, benchmarks: Sequence[str]) -> dict[str, TrialBest]:
+def _trials(picks: SweepPicks, rule: SelectionRule, benchmarks: Sequence[str]) -> dict[str, TrialBest]:
     """Each trial's best iteration on the first benchmark, whose picks are those of the sweep."""
     if not benchmarks:
         return {}
+    first = picks.by_benchmark[benchmarks[0]]
+    picked = {row.trial: "objective" for one in first.by_contender.values() for row in one.seeds}  # all repeats
+    picked |= {} if first.overall is None else {row.trial: "sweep" for row in first.overall.seeds}
+    alone = [replace(row, hyperparameters={**row.hyperparameters, "method": row.trial}) for row in picks.rows]
     metrics = BENCHMARK_METRICS[benchmarks[0]]
-    best = select_best(rows, rule, metrics)
-    each = select_per_objective(rows, rule, metrics).values()
-    picked = {row.trial: "objective" for one in each for row in one.seeds}  # all repeats of what was picked
-    picked |= {} if best is None else {row.trial: "sweep" for row in best.seeds}
-    alone = [replace(row, hyperparameters={**row.hyperparameters, "method": row.trial}) for row in rows]
     chosen = select_per_objective(alone, rule, metrics)  # among the points of one trial, by bounds of all
-    own = {row.trial for row in rows}
+    own = {row.trial for row in picks.rows}
     return {
         name: TrialBest(one.best.iteration, _results(one.best), picked.get(name, ""))
         for name, one in chosen.items()
@@ -69,7 +69,7 @@ def _results(row: ResultRow) -> dict[str, float]:
     }
 
 
-def _metrics(study: Study, rows: list[ResultRow], rule: SelectionRule, benchmarks: Sequence[str]) -> dict[str, float]:
+def _metrics(study: Study, rows: list[ResultRow], picks: SweepPicks, benchmarks: Sequence[str]) -> dict[str, float]:
     ended = {row.trial: row.state for row in sorted(rows, key=lambda row: row.iteration)}
     metrics: dict[str, float] = {
         "trials/total": len(study.sweep.trials),
@@ -78,7 +78,7 @@ def _metrics(study: Study, rows: list[ResultRow], rule: SelectionRule, benchmark
         "time/computing_s": study.summary.duration_s,
     }
     for benchmark in benchmarks:
-        found = select_best(rows, rule, BENCHMARK_METRICS[benchmark])
+        found = picks.by_benchmark[benchmark].overall
         if found is not None:
             metrics |= {
                 f"best/{name}": v for name, v in _results(found.best).items() if name.startswith(f"{benchmark}/")

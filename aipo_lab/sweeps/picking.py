@@ -31,11 +31,16 @@ def pick_all(
     rows: Sequence[ResultRow], benchmarks: Sequence[str], rule: SelectionRule, values: PromptValues, split: bool
 ) -> SweepPicks:
     """The picks on all `benchmarks`; with `split` each on one half of its prompts where that is possible."""
+    made = halved_rows(rows, benchmarks, values) if split else list(rows)
+    return SweepPicks(made, {name: get_picks(made, rule, BENCHMARK_METRICS[name], values) for name in benchmarks})
+
+
+def halved_rows(rows: Sequence[ResultRow], benchmarks: Sequence[str], values: PromptValues) -> list[ResultRow]:
+    """The rows with the halves of each benchmark's prompts, where that is possible (`with_halves`)."""
     halved = list(rows)
-    if split:
-        for name in benchmarks:
-            halved = with_halves(halved, BENCHMARK_METRICS[name], values)
-    return SweepPicks(halved, {name: get_picks(halved, rule, BENCHMARK_METRICS[name], values) for name in benchmarks})
+    for name in benchmarks:
+        halved = with_halves(halved, BENCHMARK_METRICS[name], values)
+    return halved
 
 
 def picks_record(picks: SweepPicks) -> dict[str, Any]:

@@ -29,7 +29,7 @@ from aipo_lab.sweeps.collect import pair_analyses, pipeline_counts, sweep_rows, 
 from aipo_lab.sweeps.folder import SweepFolder, git_commit
 from aipo_lab.sweeps.keeping import EarlierRows, keep_earlier, read_earlier
 from aipo_lab.sweeps.linted import LintedPoint, lint_sweep
-from aipo_lab.sweeps.picking import SweepPicks, pick_all, picks_record
+from aipo_lab.sweeps.picking import SweepPicks, halved_rows, pick_all, picks_record
 from aipo_lab.sweeps.plan import StagePlan, SweepGraph, build_graph, plan_stages
 from aipo_lab.sweeps.prompt_values import load_prompt_values
 from aipo_lab.sweeps.recording import Recorder
@@ -62,6 +62,7 @@ class Study:
     failures: dict[str, str] = field(default_factory=dict)
     earlier: EarlierRows = field(default_factory=dict)
     unwritten: dict[str, str] = field(default_factory=dict)
+    _values: PromptValues | None = field(default=None, repr=False)
     _picked: tuple[list[ResultRow], SweepPicks] | None = field(default=None, repr=False)
 
     @classmethod
@@ -138,6 +139,7 @@ class Study:
             if missing:
                 self.summary.duration_s += time.monotonic() - started
             self.summary.failures = self.failures
+            self._values = None  # the store has more of them now
             rows = recorder.close()
             self._save_summary()
         self.summary.finished = True
@@ -210,7 +212,9 @@ class Study:
 
     def prompt_values(self) -> PromptValues:
         """The results prompt by prompt, as far as the store has them."""
-        return load_prompt_values(self.graph, self.store, self.folder.prompt_values)
+        if self._values is None:
+            self._values = load_prompt_values(self.graph, self.store, self.folder.prompt_values)
+        return self._values
 
     def notes(self) -> dict[str, list[str]]:
         """By benchmark: its judge's taste, the noise floor, and what is no longer known prompt by prompt."""
@@ -224,6 +228,11 @@ class Study:
             rule, benchmarks = parse_rule(self.sweep.select), self.benchmarks(rows)
             self._picked = rows, pick_all(rows, benchmarks, rule, self.prompt_values(), self.sweep.split)
         return self._picked[1]
+
+    def pickable_rows(self) -> list[ResultRow]:
+        """The rows as every pick is made from them: with the halves of the prompts, unless `select.split` is off."""
+        rows = self.rows()
+        return halved_rows(rows, self.benchmarks(rows), self.prompt_values()) if self.sweep.split else rows
 
     def draw_report(self, rows: list[ResultRow]) -> None:
         """Draw the figures and write the HTML report, as far as that can be done; see `unwritten`.
