@@ -14,7 +14,7 @@ from aipo_lab.core.paths import is_there
 from aipo_lab.models.policy import Policy, load_policy
 from aipo_lab.models.template import ChatSettings, TemplateText, check_has_template
 from aipo_lab.pipeline.base_model import find_base_model
-from aipo_lab.sweeps.points import find_point, is_point
+from aipo_lab.sweeps.points import find_point, parse_point
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ def find_chat_model(
 
     `template` takes the place of the one that the model was trained with, or of its own. Raises `UserError`.
     """
-    if is_point(name) and not is_there(Path(name)):
+    if parse_point(name) is not None and not is_there(Path(name)):
         point = find_point(name, sweep_folder(), store_root)
         recipe_chat = point.trial.recipe.model.chat()
         chat = recipe_chat if template is None else recipe_chat.model_copy(update={"template": template})

@@ -10,11 +10,13 @@ from rich.table import Table as RichTable
 
 from aipo_lab.benchmarks.catalogue import BENCHMARK_METRICS
 from aipo_lab.console.running import say
+from aipo_lab.core.jsonl import write_text_atomically
 from aipo_lab.figures.pareto import draw_pareto, get_pareto_data
 from aipo_lab.report.contender_tables import contender_table, difference_table
 from aipo_lab.report.ordering import check_claims
 from aipo_lab.report.tables import Cell, Table
 from aipo_lab.report.verdict import verdict_sentences
+from aipo_lab.results.rows import csv_text
 from aipo_lab.results.rules import parse_rule
 from aipo_lab.results.selection import select_per_objective
 from aipo_lab.sweeps.comparing import Comparison, compare_sweeps
@@ -63,8 +65,10 @@ def _show_benchmark(console: Console, comparison: Comparison, benchmark: str, ou
         say(console, sentence)
     if out is None:
         return
+    out.mkdir(parents=True, exist_ok=True)
     for name, table in tables.items():
-        _write_csv(out / f"{name}_{benchmark}.csv", table)
+        lines = [table.columns, *([cell.text for cell in row] for row in table.rows)]
+        write_text_atomically(out / f"{name}_{benchmark}.csv", csv_text(lines))
     figures = draw_pareto(get_pareto_data(rows, metrics, rule), out / f"pareto_{benchmark}")
     say(console, f"{benchmark}: {', '.join(str(path) for path in figures)}")
 
@@ -82,13 +86,3 @@ def _rich(title: str, table: Table) -> RichTable:
     for row in table.rows:
         made.add_row(*(cell.text for cell in row))
     return made
-
-
-def _write_csv(path: Path, table: Table) -> None:
-    import csv
-
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", encoding="utf-8", newline="") as stream:
-        writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow(table.columns)
-        writer.writerows([[cell.text for cell in row] for row in table.rows])

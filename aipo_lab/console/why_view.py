@@ -20,6 +20,7 @@ from aipo_lab.sweeps.explain import Explainer, Reason
 from aipo_lab.sweeps.folder import SweepFolder
 from aipo_lab.sweeps.foreseen import foresee_graph
 from aipo_lab.sweeps.plan import build_graph
+from aipo_lab.sweeps.points import iteration_number, parse_point
 from aipo_lab.sweeps.sweep import load_plannable
 
 LEAST_KEY_CHARACTERS = 4
@@ -51,13 +52,8 @@ def show_why(what: str, trials: Mapping[str, TrialGraph], store: Store, as_json:
 
 
 def _explained(what: str, trials: Mapping[str, TrialGraph], store: Store) -> tuple[Explainer, list[Reason]]:
-    name, _, iteration = what.rpartition("@")
-    if what in trials:
-        explainer = Explainer({what: trials[what]}, store)
-        return explainer, [explainer.explain(node) for node in explainer.nodes.values()]
-    if name in trials:
-        graph = _until(trials[name], iteration, what)
-        explainer = Explainer({name: graph}, store)
+    if (graph := _trial(what, trials)) is not None:
+        explainer = Explainer({what: graph}, store)
         return explainer, [explainer.explain(node) for node in explainer.nodes.values()]
     explainer = Explainer(trials, store)
     stage, slash, key = what.partition("/")
@@ -73,11 +69,13 @@ def _explained(what: str, trials: Mapping[str, TrialGraph], store: Store) -> tup
     return explainer, [explainer.explain(node) for node in nodes]
 
 
-def _until(graph: TrialGraph, iteration: str, what: str) -> TrialGraph:
-    last = len(graph.iterations) - 1
-    t = last if iteration == "last" else int(iteration) if iteration.isdigit() else -1
-    if not 0 <= t <= last:
-        raise UserError(f"{what}: the trial has the iterations 0 (the base model) to {last}")
+def _trial(what: str, trials: Mapping[str, TrialGraph]) -> TrialGraph | None:
+    """The graph of the trial, up to an iteration where one is named; None if `what` names no trial."""
+    point = parse_point(what)
+    if what in trials or point is None or point[0] not in trials:
+        return trials.get(what)
+    graph = trials[point[0]]
+    t = iteration_number(what, point[1], len(graph.iterations) - 1)
     return TrialGraph(graph.iterations[: t + 1])
 
 

@@ -197,11 +197,21 @@ class Store:
         if not os.path.lexists(path):
             return None
         number = 1
-        while os.path.lexists(aside := path.with_name(f".damaged-{key}-{number}")):
+        while os.path.lexists(aside := self._aside(stage, key, number)):
             number += 1
         rename_into_place(path, aside)
         self._reported.discard(path)
         return aside
+
+    def last_aside(self, stage: str, key: str) -> Path | None:
+        """Where what was damaged of this artifact was last moved to; None if nothing was."""
+        number = 0
+        while os.path.lexists(self._aside(stage, key, number + 1)):
+            number += 1
+        return self._aside(stage, key, number) if number else None
+
+    def _aside(self, stage: str, key: str, number: int) -> Path:
+        return self.root / stage / f".damaged-{key}-{number}"
 
     def make(
         self,

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from aipo_lab.core.jsonl import write_text_atomically
 from aipo_lab.report.paper_tables import Number, PaperTable, TableRow
+from aipo_lab.results.rows import csv_text
 
 NOTE = (
     "± is half a 95 % interval: over seeds and prompts where a row has several seeds, else over prompts (or pairs) "
@@ -33,17 +32,15 @@ def as_csv(table: PaperTable) -> str:
     `_low` and `_high` are the ends of 95 % intervals.
     """
     metrics = list(dict.fromkeys([*table.paper_columns, *table.sweep_columns]))
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
     ends = [name for metric in metrics for name in (metric, f"{metric}_low", f"{metric}_high")]
-    writer.writerow(["source", "row", "paper_row", "seeds", *ends])
+    lines = [["source", "row", "paper_row", "seeds", *ends]]
     for source, rows in (("paper", table.paper), ("sweep", table.sweep)):
         for row in rows:
             beside = row.label if source == "paper" else row.beside
             seeds = "" if source == "paper" else str(row.seeds)
             cells = [cell for metric in metrics for cell in _csv_cells(row.numbers.get(metric))]
-            writer.writerow([source, row.label, beside, seeds, *cells])
-    return stream.getvalue()
+            lines.append([source, row.label, beside, seeds, *cells])
+    return csv_text(lines)
 
 
 def _csv_cells(number: Number | None) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -95,8 +96,8 @@ class ResultsWriter:
         swept, metrics = sorted(self._swept), sorted(self._metrics)
         for group, rows in self._groups.items():
             if group not in self._text:
-                self._text[group] = _csv_text([_cells(row, swept, metrics) for row in rows])
-        header = _csv_text([[*FIXED_COLUMNS, *swept, *metrics]])
+                self._text[group] = csv_text([_cells(row, swept, metrics) for row in rows])
+        header = csv_text([[*FIXED_COLUMNS, *swept, *metrics]])
         write_text_atomically(self._path, header + "".join(self._text[group] for group in self._groups))
 
 
@@ -113,7 +114,8 @@ def _cells(row: ResultRow, swept: list[str], metrics: list[str]) -> list[str | i
     ]
 
 
-def _csv_text(lines: list[list[str | int]]) -> str:
+def csv_text(lines: Iterable[Sequence[str | int]]) -> str:
+    """Lines of cells as CSV, in the dialect of results.csv."""
     stream = io.StringIO()
     csv.writer(stream, lineterminator="\n").writerows(lines)
     return stream.getvalue()

@@ -6,13 +6,13 @@ by the stored run of the same stage that differs least: only the manifests of th
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any, Literal
 
-from aipo_lab.core.manifest import MANIFEST
+from aipo_lab.core.manifest import DamagedManifest, read_manifest
 from aipo_lab.core.store import Store
 from aipo_lab.pipeline.graph import TrialGraph
 from aipo_lab.stages.definition import StageNode
@@ -97,8 +97,8 @@ class Explainer:
         path = self._store.path(node.stage, node.key)
         if path.exists():
             return f"it was computed before and is damaged ({path}): `aipo-lab store verify` says which files"
-        if aside := sorted(path.parent.glob(f".damaged-{node.key}-*")):
-            return f"it was computed before, was damaged and is set aside: {aside[-1]}"
+        if (aside := self._store.last_aside(node.stage, node.key)) is not None:
+            return f"it was computed before, was damaged and is set aside: {aside}"
         return ""
 
     def _missing_inputs(self, node: StageNode) -> list[StageNode]:
@@ -149,20 +149,17 @@ class Explainer:
         """The readable manifests of a stage; those of damaged artifacts tell as much as others."""
         if stage not in self._manifests:
             folder = self._store.root / stage
-            found = [_read(path) for path in folder.iterdir()] if folder.is_dir() else []
+            keys = [path for path in folder.iterdir() if not path.name.startswith(".")] if folder.is_dir() else []
+            found = [_read(path) for path in keys]
             self._manifests[stage] = [manifest for manifest in found if manifest is not None]
         return self._manifests[stage]
 
 
-def _read(folder: Any) -> dict[str, Any] | None:
-    if folder.name.startswith("."):
-        return None
+def _read(folder: Path) -> dict[str, Any] | None:
     try:
-        manifest = json.loads((folder / MANIFEST).read_bytes())
-    except (OSError, ValueError):
+        return read_manifest(folder, folder.parent.name, folder.name)
+    except DamagedManifest:
         return None
-    complete = isinstance(manifest, dict) and {"key", "version", "config", "inputs"} <= manifest.keys()
-    return manifest if complete else None
 
 
 def first_parting(one: TrialGraph, other: TrialGraph) -> tuple[str, int, StageNode | None, StageNode | None] | None:

@@ -13,7 +13,7 @@ from aipo_lab.core.store import Store
 from aipo_lab.results.rows import ResultRow, read_results
 from aipo_lab.stages.definition import StageNode
 from aipo_lab.sweeps.explain import Explainer
-from aipo_lab.sweeps.points import Point, find_point, is_point
+from aipo_lab.sweeps.points import Point, find_point, parse_point
 
 _ROW = re.compile(r"(?P<file>.+\.csv):(?P<line>\d+)")
 
@@ -80,7 +80,7 @@ def find_lineage(what: str, newest: Path | None, store_root: Path | None) -> Lin
     """
     match = _ROW.fullmatch(what)
     if match is None:
-        if not is_point(what):
+        if parse_point(what) is None:
             raise UserError(f"{what!r} names no row; write runs/NAME/results.csv:LINE or TRIAL@ITERATION")
         assert newest is not None
         return _lineage(find_point(what, newest, store_root))

@@ -100,9 +100,18 @@ class Point:
         )
 
 
-def is_point(text: str) -> bool:
-    """Whether a text has the form TRIAL@ITERATION."""
-    return _POINT.fullmatch(text) is not None
+def parse_point(text: str) -> tuple[str, str] | None:
+    """The trial and the iteration (digits or `last`) of TRIAL@ITERATION; None for another form."""
+    match = _POINT.fullmatch(text)
+    return None if match is None else (match["trial"], match["iteration"])
+
+
+def iteration_number(text: str, iteration: str, last: int) -> int:
+    """The iteration as a number; raises `UserError`, naming the whole `text`, if the trial has not so many."""
+    t = last if iteration == "last" else int(iteration)
+    if t > last:
+        raise UserError(f"{text}: the trial has the iterations 0 (the base model) to {last}")
+    return t
 
 
 def find_point(text: str, folder: Path, store_root: Path | None) -> Point:
@@ -110,19 +119,18 @@ def find_point(text: str, folder: Path, store_root: Path | None) -> Point:
 
     `store_root`: where the store is, if not where the folder says. Raises `UserError` if there is no such point.
     """
-    match = _POINT.fullmatch(text)
-    if match is None:
+    named = parse_point(text)
+    if named is None:
         raise UserError(
             f"{text!r} names no model of a sweep; write TRIAL@ITERATION, such as dpo-b0.1@3 or dpo-b0.1@last"
         )
     study = Study.reopen(SweepFolder(folder), store_root)
     trials: Mapping[str, Trial] = {trial.name: trial for trial in study.sweep.trials}
-    if match["trial"] not in trials:
-        raise UserError(f"{folder} has no trial {match['trial']!r}; {suggest(match['trial'], list(trials))}")
-    trial, last = trials[match["trial"]], trials[match["trial"]].recipe.iterations
-    t = last if match["iteration"] == "last" else int(match["iteration"])
-    if t > last:
-        raise UserError(f"{text}: the trial has the iterations 0 (the base model) to {last}")
+    name, iteration = named
+    if name not in trials:
+        raise UserError(f"{folder} has no trial {name!r}; {suggest(name, list(trials))}")
+    trial = trials[name]
+    t = iteration_number(text, iteration, trial.recipe.iterations)
     graph = study.graph.trials[trial.name]
     rows = keep_earlier(trial_rows(trial, graph, Scores(study.store), trial.name in study.failures), study.earlier)
     base_model = study.graph.base_models[trial.recipe.model.source]
