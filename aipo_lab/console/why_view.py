@@ -16,6 +16,7 @@ from aipo_lab.core.errors import UserError
 from aipo_lab.core.store import Store
 from aipo_lab.pipeline.graph import TrialGraph
 from aipo_lab.stages.definition import STAGE_NAMES
+from aipo_lab.sweeps.differences import ABSENT
 from aipo_lab.sweeps.explain import Explainer, Reason
 from aipo_lab.sweeps.folder import SweepFolder
 from aipo_lab.sweeps.foreseen import foresee_graph
@@ -101,7 +102,7 @@ def _values(reason: Reason, explainer: Explainer) -> dict[str, Any]:
     near: dict[str, Any] = {}
     if relative is not None:
         changes = [*relative.differences.settings, *relative.differences.plugins, *relative.differences.inputs]
-        named = [{"name": one.name, "here": _plain(one.here), "there": _plain(one.there)} for one in changes]
+        named = [{"name": one.name, "here": _or_none(one.here), "there": _or_none(one.there)} for one in changes]
         near = {"nearest": f"{reason.node.stage}/{relative.key}", "changes": named}
     return {
         "stage": reason.node.reference,
@@ -113,9 +114,5 @@ def _values(reason: Reason, explainer: Explainer) -> dict[str, Any]:
     }
 
 
-def _plain(value: Any) -> Any:
-    try:
-        json.dumps(value)
-    except TypeError:
-        return None
-    return value
+def _or_none(value: Any) -> Any:
+    return None if value is ABSENT else value

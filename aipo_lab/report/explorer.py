@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from aipo_lab.benchmarks.catalogue import BENCHMARK_METRICS
@@ -49,7 +49,6 @@ class Explorer:
     ys: list[Axis]
     points: list[dict[str, Any]]
     looks: dict[str, dict[str, str]]
-    unit: str = field(default="")
 
     def values(self) -> dict[str, Any]:
         """As JSON values."""
@@ -75,7 +74,7 @@ def get_explorers(
         if metrics.length is not None and any(point["iteration"] > 0 for point in points):
             looks = {
                 contender: {
-                    "name": style.name if contender == style.name else objective_name(contender),
+                    "name": objective_name(contender),
                     "colour": style.colour,
                     "symbol": PLOTLY_SYMBOLS[style.marker],
                 }

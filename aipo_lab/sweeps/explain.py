@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from aipo_lab.core.manifest import DamagedManifest, read_manifest
 from aipo_lab.core.store import Store
-from aipo_lab.pipeline.graph import TrialGraph
+from aipo_lab.pipeline.graph import Iteration, TrialGraph
 from aipo_lab.stages.definition import StageNode
 from aipo_lab.stages.stored import find_stored
 from aipo_lab.sweeps.differences import Differences, differences
@@ -181,7 +181,7 @@ def first_parting(one: TrialGraph, other: TrialGraph) -> tuple[str, int, StageNo
     return node.stage, t, *((node, None) if longer is one else (None, node))
 
 
-def _slots(iteration: Any) -> dict[str, StageNode]:
+def _slots(iteration: Iteration) -> dict[str, StageNode]:
     """The stages of an iteration by what they are in it."""
     data = {} if iteration.data is None else {"data": iteration.data}
     answers = {f"answer of {name}": node for name, node in iteration.answers.items()}

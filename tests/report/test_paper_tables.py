@@ -14,6 +14,7 @@ from small_sweep import SPACE, run_small_sweep
 from aipo_lab.cli import main
 from aipo_lab.core.errors import UserError
 from aipo_lab.report.paper_tables import get_paper_table, published_tables
+from aipo_lab.report.table_data import get_table_data
 from aipo_lab.report.table_files import as_csv, as_latex, as_markdown
 from aipo_lab.results.repeats import NORMAL_95, student_95
 from aipo_lab.results.rows import ResultRow
@@ -142,3 +143,14 @@ def test_what_the_store_lost_of_the_pairs_stays_in_results(analysed_sweep: Path,
     done = CliRunner().invoke(main, ["report", str(folder), "--store", str(tmp_path / "runs" / "store")])
     assert done.exit_code == 0, done.output
     assert (folder / "results.csv").read_bytes() == before
+
+
+def test_as_data_a_table_has_a_line_for_each_number_of_both_blocks() -> None:
+    table = get_paper_table("table4", "sweep", [row("pairrm", t, 50.0 + t) for t in range(3)])
+    data = get_table_data(table)
+    numbers = sum(len(one.numbers) for one in (*table.paper, *table.sweep))
+    assert len(data) == numbers and set(data["source"]) == {"paper", "sweep"}
+    own = data[(data["source"] == "sweep") & (data["metric"] == METRIC)].iloc[0]
+    assert (own["value"], own["paper_row"]) == (52.0, "PairRM")
+    assert own["half_width"] == pytest.approx(NORMAL_95 * 2.0)
+    assert data[data["source"] == "paper"]["half_width"].isna().all()

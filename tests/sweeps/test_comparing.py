@@ -50,12 +50,14 @@ def test_other_prompts_or_worlds_are_warned_of(tmp_path: Path, capsys: pytest.Ca
 
 
 def test_pairs_between_sweeps_are_shown_and_all_of_them_written(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("COLUMNS", "300")
     folders = swept(tmp_path, "one", "a"), swept(tmp_path, "two", "b", "iterations: 2, train.learning_rate: 1.0e-5")
     show_comparison(folders, None, tmp_path / "cmp")
     said = " ".join(capsys.readouterr().out.split())
     assert "Against the base model, after iteration 2" in said
+    assert "DPO (one) – DPO (two)" in said and "DPO (one) – SimPO (one)" not in said
     written = (tmp_path / "cmp" / "differences_micro.csv").read_text().splitlines()
     assert len(written) == 1 + 6
     assert any(line.startswith("DPO (one) – DPO (two)") for line in written)
